@@ -1,0 +1,234 @@
+package core
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/hookline/hookline/plugins/transport"
+)
+
+// Answer is what the caller is told: a success, or a protocol error in the form
+// of RFC 9457 (problem details), which has Type, Title, Detail and Fault.
+type Answer struct {
+	Type       string           `json:"type,omitempty"`
+	Title      string           `json:"title,omitempty"`
+	Status     int              `json:"status"`
+	Detail     string           `json:"detail,omitempty"` // for the site's user
+	Hint       string           `json:"hint,omitempty"`   // for the integrator; names the setting
+	Code       Code             `json:"code"`
+	Step       Step             `json:"stage,omitempty"`
+	Fault      Fault            `json:"fault,omitempty"`
+	EventID    string           `json:"event_id,omitempty"`
+	Ref        string           `json:"ref,omitempty"`
+	Deliveries []DeliveryReport `json:"deliveries"`
+}
+
+// DeliveryReport is one delivery in an answer.
+type DeliveryReport struct {
+	Route      string `json:"route"`
+	Transport  string `json:"transport"`
+	Status     State  `json:"status"`
+	Code       Code   `json:"code"`
+	Reason     string `json:"reason,omitempty"` // of ctx.skip or ctx.reject
+	Attempts   int    `json:"attempts"`
+	DurationMS int64  `json:"duration_ms"`
+}
+
+// Failed tells whether the answer is a protocol error.
+func (a *Answer) Failed() bool { return a.Fault != "" }
+
+// maxUserText caps what a script may say to the site's user, and a form's name.
+const (
+	maxUserText = 500
+	maxFormName = 80
+)
+
+// Compose says what became of the event. The words are the core's own: of a
+// script's text only ctx.reject's is passed on, of a plugin's nothing.
+func Compose(ev *Event, outcomes []Outcome) Answer {
+	a := Answer{Status: http.StatusOK, EventID: ev.ID, Ref: ev.Ref, Deliveries: make([]DeliveryReport, len(outcomes))}
+	var worst *Outcome
+	delivered := false
+	for i := range outcomes {
+		o := &outcomes[i]
+		a.Deliveries[i] = DeliveryReport{
+			Route: o.Route.Name, Transport: o.Route.Transport.Name, Status: o.State, Code: o.Code,
+			Reason: oneLine(o.Reason, maxUserText), Attempts: o.Attempts, DurationMS: o.Duration.Milliseconds(),
+		}
+		delivered = delivered || o.State == StateDelivered
+		if o.Failed() && (worst == nil || gravity[table[o.Code].fault] < gravity[table[worst.Code].fault]) {
+			worst = o
+		}
+	}
+	switch {
+	case worst != nil:
+		a.fail(worst.Code)
+		a.Detail = failureDetail(ev, outcomes, worst)
+		a.Hint = hint(worst)
+	case delivered:
+		a.Code = transport.Delivered
+	case len(outcomes) > 0:
+		a.Code = Skipped
+	case ev.Hook.UnmatchedError:
+		a.fail(Unmatched)
+		a.Detail = saved(ev) + " No destination is set up for it; please tell your study team. Reference " + ev.Ref + "."
+		a.Hint = fmt.Sprintf("no route takes %s events of form %s from hooks.%s, which has unmatched = \"error\"", ev.Kind, ev.FormID, ev.Hook.Name)
+	default:
+		a.Code = Ignored
+	}
+	return a
+}
+
+// Refuse is the answer to a request that is not an event. why completes the
+// sentence for the site's user; ref may be empty.
+func Refuse(code Code, why, hint, eventID, ref string) Answer {
+	a := Answer{EventID: eventID, Ref: ref, Deliveries: []DeliveryReport{}}
+	a.fail(code)
+	a.Detail = "Your entry is saved in TrialKit, but it was not passed on: " + why + ". Please tell your study team."
+	if ref != "" {
+		a.Detail += " Reference " + ref + "."
+	}
+	a.Hint = hint
+	return a
+}
+
+func (a *Answer) fail(code Code) {
+	m := table[code]
+	a.Type = "urn:hookline:problem:" + string(code)
+	a.Title = "Protocol Error" // the words TrialKit's users know
+	a.Status, a.Code, a.Step, a.Fault = m.status, code, m.step, m.fault
+}
+
+// saved is the first thing a user must know: nothing was lost in TrialKit.
+func saved(ev *Event) string {
+	what := "Your entry in"
+	if ev.Kind == Review {
+		what = "Your review of"
+	}
+	name := oneLine(ev.FormName, maxFormName)
+	if name == "" {
+		name = "form " + ev.FormID
+	} else {
+		name = `"` + name + `"`
+	}
+	return fmt.Sprintf("%s %s (record %s) is saved in TrialKit.", what, name, ev.TransID)
+}
+
+func failureDetail(ev *Event, outcomes []Outcome, worst *Outcome) string {
+	var b strings.Builder
+	b.WriteString(saved(ev))
+	var arrived []string
+	for i := range outcomes {
+		if outcomes[i].State == StateDelivered {
+			arrived = append(arrived, outcomes[i].Route.Transport.Label)
+		}
+	}
+	if len(arrived) > 0 {
+		fmt.Fprintf(&b, " %s received it.", list(arrived))
+	}
+	// Every failure is told, the gravest first: the user may have to call two
+	// places.
+	b.WriteString(failureSentence(worst))
+	lost := worst.State != StateRejected
+	for i := range outcomes {
+		if o := &outcomes[i]; o.Failed() && o != worst {
+			b.WriteString(failureSentence(o))
+			lost = lost || o.State != StateRejected
+		}
+	}
+	if lost {
+		b.WriteString(" Hookline will not send it again: please tell your study team.")
+	}
+	b.WriteString(" Reference " + ev.Ref + ".")
+	return b.String()
+}
+
+func failureSentence(o *Outcome) string {
+	label := o.Route.Transport.Label
+	if o.State == StateRejected {
+		return fmt.Sprintf(" It was not sent to %s: %s", label, sentence(oneLine(o.Reason, maxUserText)))
+	}
+	why := table[o.Code].user
+	if strings.Contains(why, "%s") {
+		after := "the time allowed"
+		if o.Clock != nil {
+			after = spell(o.Clock.After)
+		}
+		why = fmt.Sprintf(why, after)
+	}
+	received := "was not"
+	if o.State == StateUnknown {
+		received = "may have been"
+	}
+	return fmt.Sprintf(" %s has not confirmed it: %s. It %s received there.", label, why, received)
+}
+
+func hint(o *Outcome) string {
+	s := strings.NewReplacer("{transport}", o.Route.Transport.Name, "{route}", o.Route.Name).Replace(table[o.Code].hint)
+	if o.Position != "" {
+		s += " at " + o.Position
+	}
+	if o.Clock != nil {
+		if s != "" {
+			s += ": "
+		}
+		s += o.Clock.Error()
+	}
+	return s
+}
+
+// spell writes a duration as a user reads it.
+func spell(d time.Duration) string {
+	switch {
+	case d == time.Second:
+		return "1 second"
+	case d >= time.Minute && d%time.Minute == 0:
+		if d == time.Minute {
+			return "1 minute"
+		}
+		return fmt.Sprintf("%d minutes", d/time.Minute)
+	case d >= time.Second && d%time.Second == 0:
+		return fmt.Sprintf("%d seconds", d/time.Second)
+	case d >= time.Second:
+		return fmt.Sprintf("%.1f seconds", d.Seconds())
+	default:
+		return fmt.Sprintf("%d milliseconds", d.Milliseconds())
+	}
+}
+
+// oneLine makes foreign text fit for a sentence: no control or formatting
+// characters, which could turn the text around, and capped.
+func oneLine(s string, limit int) string {
+	s = strings.Join(strings.FieldsFunc(s, func(r rune) bool { return unicode.In(r, unicode.Cc, unicode.Cf) || r == utf8.RuneError }), " ")
+	s = strings.TrimSpace(s)
+	if len(s) <= limit {
+		return s
+	}
+	cut := limit
+	for cut > 0 && !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return s[:cut] + "…"
+}
+
+// sentence ends s with a full stop if it has no end of its own.
+func sentence(s string) string {
+	if s == "" {
+		return "no reason was given."
+	}
+	if strings.ContainsRune(".!?…", []rune(s)[len([]rune(s))-1]) {
+		return s
+	}
+	return s + "."
+}
+
+func list(names []string) string {
+	if len(names) == 1 {
+		return names[0]
+	}
+	return strings.Join(names[:len(names)-1], ", ") + " and " + names[len(names)-1]
+}

@@ -1,0 +1,193 @@
+package core
+
+import (
+	"net/http"
+
+	"github.com/hookline/hookline/plugins/transport"
+)
+
+// Code is the reason of an outcome or an answer. The set is closed: the codes
+// of package transport and those below; table holds what each one means.
+type Code = transport.Code
+
+// The codes that the core adds to a transport's.
+const (
+	Skipped Code = "skipped"
+	Ignored Code = "ignored"
+
+	InvalidBody          Code = "invalid_event"
+	Unauthorized         Code = "unauthorized"
+	UnknownHook          Code = "unknown_hook"
+	MethodNotAllowed     Code = "method_not_allowed"
+	TooLarge             Code = "too_large"
+	UnsupportedMediaType Code = "unsupported_media_type"
+	Throttled            Code = "throttled"
+	Unmatched            Code = "unmatched"
+
+	RejectedByTransform Code = "rejected_by_transform"
+	TransformFailed     Code = "transform_failed"
+	ScriptTimeout       Code = "script_timeout"
+
+	Internal   Code = "internal"
+	Overloaded Code = "overloaded"
+	Draining   Code = "draining"
+)
+
+// Fault says whose fault a failure is.
+type Fault string
+
+// The faults, the gravest first: of several failures the caller is told the
+// first by this order.
+const (
+	FaultHookline Fault = "hookline"
+	FaultPlugin   Fault = "plugin"
+	FaultScript   Fault = "script"
+	FaultTarget   Fault = "target"
+	FaultCaller   Fault = "caller"
+)
+
+var gravity = map[Fault]int{FaultHookline: 0, FaultPlugin: 1, FaultScript: 2, FaultTarget: 3, FaultCaller: 4}
+
+// Step is where in an event's way a failure happened; "stage" in an answer.
+type Step string
+
+// The steps, in order.
+const (
+	StepRequest   Step = "request"
+	StepRoute     Step = "route"
+	StepTransform Step = "transform"
+	StepTransport Step = "transport"
+)
+
+// meaning is everything that follows from a code.
+type meaning struct {
+	status int // HTTP status of the answer
+	fault  Fault
+	step   Step
+	// again: trying the same bytes again can help.
+	again bool
+	// user completes the sentence "<label> has not confirmed it: ...". %s is the
+	// time waited, where there is one.
+	user string
+	// hint is for the integrator; {transport} and {route} are replaced.
+	hint string
+}
+
+// table is the one place that maps a code to its status and its words.
+var table = map[Code]meaning{
+	transport.Delivered: {status: http.StatusOK},
+	Skipped:             {status: http.StatusOK},
+	Ignored:             {status: http.StatusOK},
+
+	InvalidBody:          {status: http.StatusBadRequest, fault: FaultCaller, step: StepRequest},
+	Unauthorized:         {status: http.StatusUnauthorized, fault: FaultCaller, step: StepRequest},
+	UnknownHook:          {status: http.StatusNotFound, fault: FaultCaller, step: StepRequest},
+	MethodNotAllowed:     {status: http.StatusMethodNotAllowed, fault: FaultCaller, step: StepRequest},
+	TooLarge:             {status: http.StatusRequestEntityTooLarge, fault: FaultCaller, step: StepRequest},
+	UnsupportedMediaType: {status: http.StatusUnsupportedMediaType, fault: FaultCaller, step: StepRequest},
+	Throttled:            {status: http.StatusTooManyRequests, fault: FaultCaller, step: StepRequest},
+	Unmatched:            {status: http.StatusUnprocessableEntity, fault: FaultCaller, step: StepRoute},
+
+	RejectedByTransform: {
+		status: http.StatusUnprocessableEntity, fault: FaultCaller, step: StepTransform,
+		hint: "the transform of routes.{route} called ctx.reject",
+	},
+	TransformFailed: {
+		status: http.StatusInternalServerError, fault: FaultScript, step: StepTransform,
+		user: "the message for it could not be prepared",
+		hint: "the transform of routes.{route} failed",
+	},
+	ScriptTimeout: {
+		status: http.StatusInternalServerError, fault: FaultScript, step: StepTransform,
+		user: "preparing the message for it took longer than %s",
+		hint: "the transform of routes.{route} did not end in time",
+	},
+	Internal: {
+		status: http.StatusInternalServerError, fault: FaultHookline, step: StepRoute,
+		user: "Hookline itself failed",
+		hint: "this is a defect of Hookline: its log has the stack trace",
+	},
+
+	transport.ConnectionRefused: {
+		status: http.StatusBadGateway, fault: FaultTarget, step: StepTransport, again: true,
+		user: "it cannot be reached",
+		hint: "nothing accepts connections at the target of transports.{transport}: is it up, and is its address right?",
+	},
+	transport.ConnectionReset: {
+		status: http.StatusBadGateway, fault: FaultTarget, step: StepTransport, again: true,
+		user: "the connection to it broke off",
+		hint: "the target of transports.{transport} closed the connection before it answered",
+	},
+	transport.DNSError: {
+		status: http.StatusBadGateway, fault: FaultTarget, step: StepTransport, again: true,
+		user: "its address cannot be found",
+		hint: "the host name of transports.{transport} does not resolve",
+	},
+	transport.TLSError: {
+		status: http.StatusBadGateway, fault: FaultTarget, step: StepTransport, again: true,
+		user: "no secure connection to it can be made",
+		hint: "TLS with the target of transports.{transport} failed: `hookline check --probe` says why",
+	},
+	transport.AddressDenied: {
+		status: http.StatusBadGateway, fault: FaultTarget, step: StepTransport,
+		user: "its address is not allowed",
+		hint: "the address of transports.{transport} is link-local, multicast or a metadata service",
+	},
+	transport.RedirectRefused: {
+		status: http.StatusBadGateway, fault: FaultTarget, step: StepTransport,
+		user: "it has moved to another address",
+		hint: "redirects are not followed: put the final address into transports.{transport}",
+	},
+	transport.UnauthorizedByTarget: {
+		status: http.StatusBadGateway, fault: FaultTarget, step: StepTransport,
+		user: "it does not accept Hookline's credentials",
+		hint: "check the credentials in transports.{transport}.settings",
+	},
+	transport.NotFoundAtTarget: {
+		status: http.StatusBadGateway, fault: FaultTarget, step: StepTransport,
+		user: "it does not know the address that the message was sent to",
+		hint: "check the address in transports.{transport}.settings",
+	},
+	transport.RejectedByTarget: {
+		status: http.StatusBadGateway, fault: FaultTarget, step: StepTransport,
+		user: "it rejected the message",
+		hint: "the target of transports.{transport} does not take what routes.{route} sends",
+	},
+	transport.TargetError: {
+		status: http.StatusBadGateway, fault: FaultTarget, step: StepTransport, again: true,
+		user: "it reported an error of its own",
+		hint: "the target of transports.{transport} failed: its own log says why",
+	},
+	transport.BadResponse: {
+		status: http.StatusBadGateway, fault: FaultTarget, step: StepTransport, again: true,
+		user: "its answer could not be read",
+		hint: "the target of transports.{transport} did not answer in its protocol",
+	},
+	transport.ThrottledByTarget: {
+		status: http.StatusServiceUnavailable, fault: FaultTarget, step: StepTransport, again: true,
+		user: "it is too busy",
+		hint: "the target of transports.{transport} asked for a pause",
+	},
+	transport.Timeout: {
+		status: http.StatusGatewayTimeout, fault: FaultTarget, step: StepTransport, again: true,
+		user: "no answer within %s",
+	},
+	transport.PluginCrashed: {
+		status: http.StatusBadGateway, fault: FaultPlugin, step: StepTransport, again: true,
+		user: "the program that connects to it crashed",
+		hint: "the plugin process of transports.{transport} ended during the attempt: the log has its last words",
+	},
+	transport.PluginProtocol: {
+		status: http.StatusBadGateway, fault: FaultPlugin, step: StepTransport,
+		user: "the program that connects to it failed",
+		hint: "the plugin of transports.{transport} broke the plugin contract: tell its vendor",
+	},
+	transport.PluginUnavailable: {
+		status: http.StatusServiceUnavailable, fault: FaultPlugin, step: StepTransport, again: true,
+		user: "the program that connects to it is not running",
+		hint: "the plugin process of transports.{transport} is being restarted: the log says why it ended",
+	},
+
+	Overloaded: {status: http.StatusServiceUnavailable, fault: FaultHookline, step: StepRequest},
+	Draining:   {status: http.StatusServiceUnavailable, fault: FaultHookline, step: StepRequest},
+}

@@ -1,0 +1,124 @@
+package core
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Hook is an ingress that TrialKit calls, one per study.
+type Hook struct {
+	Name           string
+	Study          string
+	Stage          Stage
+	Timeout        time.Duration // the caller's wait: one deadline over everything
+	Reply          string        // route whose target's answer is relayed, or ""
+	UnmatchedError bool          // an event that no route wants is an error
+	AcceptedStatus int           // status of an accepted event, 202 or 200
+}
+
+// Route says which events go where. Empty lists match everything, except Hooks,
+// which must be written.
+type Route struct {
+	Name     string
+	Hooks    []string // ["*"] for every hook
+	Kinds    []Kind
+	Forms    []Pattern
+	Workflow []Pattern // looked at for reviews only
+
+	Transformer Transformer // nil: the payload is the event's body
+	Transport   *Transport
+	Timeout     time.Duration // of one attempt
+}
+
+// Transport is a configured instance of a transport plugin, as the core sees it.
+type Transport struct {
+	Name   string
+	Label  string // what a site's user reads
+	Sender Sender
+}
+
+// Matches tells whether the route wants the event.
+func (r *Route) Matches(ev *Event) bool { return r.Unwanted(ev) == "" }
+
+// Unwanted says which of the route's conditions the event fails, "" for none.
+func (r *Route) Unwanted(ev *Event) string {
+	switch {
+	case !slices.Contains(r.Hooks, ev.Hook.Name) && !slices.Contains(r.Hooks, "*"):
+		return "hooks"
+	case len(r.Kinds) > 0 && !slices.Contains(r.Kinds, ev.Kind):
+		return "events"
+	case !matchAny(r.Forms, ev.FormID, ev.FormName):
+		return "forms"
+	case ev.Kind == Review && !matchAny(r.Workflow, ev.Workflow.ID, ev.Workflow.Name):
+		return "workflow"
+	}
+	return ""
+}
+
+// Router holds the routes in the order of the config file.
+type Router struct {
+	Routes []*Route
+}
+
+// Match returns the routes that want the event, in order.
+func (r *Router) Match(ev *Event) []*Route {
+	var out []*Route
+	for _, route := range r.Routes {
+		if route.Matches(ev) {
+			out = append(out, route)
+		}
+	}
+	return out
+}
+
+// Pattern matches an id or a name: a glob of path.Match's syntax in which '*'
+// also matches '/'. A prefix "id:" or "name:" narrows it to one of them.
+type Pattern struct {
+	glob         string
+	onID, onName bool
+}
+
+// ParsePattern reads a pattern.
+func ParsePattern(s string) (Pattern, error) {
+	p := Pattern{glob: s, onID: true, onName: true}
+	if rest, ok := strings.CutPrefix(s, "id:"); ok {
+		p.glob, p.onName = rest, false
+	} else if rest, ok := strings.CutPrefix(s, "name:"); ok {
+		p.glob, p.onID = rest, false
+	}
+	if p.glob == "" {
+		return p, fmt.Errorf("%q matches nothing; write an id, a name or a glob such as Adverse*", s)
+	}
+	p.glob = hideSlash(p.glob)
+	if _, err := path.Match(p.glob, ""); err != nil {
+		return p, fmt.Errorf("%q is not a glob: a [ must be closed and a \\ must be followed by a character", s)
+	}
+	return p, nil
+}
+
+// UnmarshalText is ParsePattern, for config files.
+func (p *Pattern) UnmarshalText(text []byte) (err error) {
+	*p, err = ParsePattern(string(text))
+	return err
+}
+
+// Match tells whether the id or the name fits.
+func (p Pattern) Match(id, name string) bool {
+	return p.onID && p.fits(id) || p.onName && p.fits(name)
+}
+
+func (p Pattern) fits(s string) bool {
+	ok, _ := path.Match(p.glob, hideSlash(s)) // the syntax was checked
+	return ok && s != ""
+}
+
+// hideSlash keeps path.Match from seeing '/' as a separator: a form may be
+// called "Labs / Chemistry". Control characters never reach an event's names.
+func hideSlash(s string) string { return strings.ReplaceAll(s, "/", "\x1f") }
+
+func matchAny(patterns []Pattern, id, name string) bool {
+	return len(patterns) == 0 || slices.ContainsFunc(patterns, func(p Pattern) bool { return p.Match(id, name) })
+}
