@@ -1,0 +1,347 @@
+// Package host runs plugins: it starts their processes, checks what they are,
+// watches them, starts them again and ends them. Foreign code runs behind it and
+// nowhere else.
+package host
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/go-plugin"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
+
+	"github.com/hookline/hookline/plugins"
+)
+
+// Times of a child's life.
+const (
+	startTimeout = 15 * time.Second // from exec to a configured plugin
+	stopTimeout  = 3 * time.Second  // from the word to end to SIGKILL
+	minBackoff   = 50 * time.Millisecond
+	maxBackoff   = 30 * time.Second
+	stableAfter  = 10 * time.Second // a child that lived so long is started again at once
+)
+
+// ErrUnavailable means that the child has no live process now.
+var ErrUnavailable = errors.New("the process is not running")
+
+// Spec is a child process to keep running.
+type Spec struct {
+	Name    string   // of the child in the log, for example "transport ehr"
+	Command []string // executable and arguments
+	Title   string   // argv[0], for process lists; "": the executable
+	SHA256  []byte   // the executable must hash to it; nil: not checked
+
+	Handshake plugin.HandshakeConfig
+	Protocols map[int]plugin.PluginSet
+	Service   string // the name to dispense
+
+	// Setup runs on each new process before it is used. The process is only
+	// used if Setup succeeds.
+	Setup func(ctx context.Context, client any) error
+
+	Log    *slog.Logger
+	Redact *Redactor // applied to everything the child says; nil: nothing is secret
+}
+
+// Child keeps one process of a plugin running until Stop.
+type Child struct {
+	spec     Spec
+	current  atomic.Pointer[process]
+	restarts atomic.Int64
+
+	stop    context.CancelFunc
+	stopped chan struct{}
+}
+
+// process is one life of a child.
+type process struct {
+	client any
+	pid    int
+	kill   context.CancelFunc // SIGKILL
+	gone   chan struct{}      // closed when its connection has broken
+}
+
+// Status is what is known of a child now.
+type Status struct {
+	PID      int // 0: not running
+	Restarts int
+}
+
+// Start starts the child and returns when it is set up. If that fails the child
+// is not started again: the error says what to mend.
+func Start(ctx context.Context, spec Spec) (*Child, error) {
+	if spec.Redact == nil {
+		spec.Redact = &Redactor{}
+	}
+	run, stop := context.WithCancel(context.WithoutCancel(ctx))
+	c := &Child{spec: spec, stop: stop, stopped: make(chan struct{})}
+	first := make(chan error, 1)
+	go c.supervise(run, first)
+	select {
+	case err := <-first:
+		if err != nil {
+			stop()
+			<-c.stopped
+			return nil, err
+		}
+		return c, nil
+	case <-ctx.Done():
+		c.Stop()
+		return nil, fmt.Errorf("start of %s: %w", spec.Name, context.Cause(ctx))
+	}
+}
+
+// Client returns what the live process dispensed and a channel that is closed
+// when that process is lost. The error is [ErrUnavailable].
+func (c *Child) Client() (client any, gone <-chan struct{}, err error) {
+	p := c.current.Load()
+	if p == nil {
+		return nil, nil, ErrUnavailable
+	}
+	select {
+	case <-p.gone:
+		return nil, nil, ErrUnavailable
+	default:
+		return p.client, p.gone, nil
+	}
+}
+
+// Status tells how the child is.
+func (c *Child) Status() Status {
+	s := Status{Restarts: int(c.restarts.Load())}
+	if p := c.current.Load(); p != nil {
+		s.PID = p.pid
+	}
+	return s
+}
+
+// Kill ends the process that client belongs to, hard; a new one is started. It
+// is for a process that does not obey its deadline.
+func (c *Child) Kill(client any) {
+	if p := c.current.Load(); p != nil && p.client == client {
+		p.kill()
+	}
+}
+
+// Stop ends the child and returns when its process is gone, at the latest after
+// a few seconds. Calls in flight fail.
+func (c *Child) Stop() {
+	c.stop()
+	<-c.stopped
+}
+
+// supervise is the child's one goroutine. It keeps its OS thread: Linux sends
+// the parent-death signal when the *thread* that started the process ends.
+func (c *Child) supervise(ctx context.Context, first chan<- error) {
+	defer close(c.stopped)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+
+	backoff := minBackoff
+	for attempt := 0; ; attempt++ {
+		born := time.Now()
+		l, err := c.launch(ctx)
+		if attempt == 0 {
+			first <- err
+			if err != nil {
+				return
+			}
+		}
+		if err == nil {
+			c.current.Store(l.process)
+			if attempt > 0 {
+				c.spec.Log.Info("child is back", "child", c.spec.Name, "pid", l.process.pid)
+			}
+			select {
+			case <-l.process.gone:
+			case <-ctx.Done():
+			}
+			c.current.CompareAndSwap(l.process, nil)
+			l.end()
+			if ctx.Err() != nil {
+				return
+			}
+			err = errors.New(l.epitaph())
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(born) > stableAfter {
+			backoff = minBackoff
+		}
+		c.spec.Log.Error("child ended, starting it again", "child", c.spec.Name, "because", err.Error(), "in", backoff)
+		c.restarts.Add(1)
+		select {
+		case <-time.After(backoff):
+		case <-ctx.Done():
+			return
+		}
+		backoff = min(2*backoff, maxBackoff)
+	}
+}
+
+// launched is a started process with all that must be undone when it ends.
+type launched struct {
+	process *process
+	plugin  *plugin.Client
+	cmd     *exec.Cmd
+	kill    context.CancelFunc // SIGKILL
+	cleanup []func()
+}
+
+// end stops the process, asking first, and undoes the launch.
+func (l *launched) end() {
+	hard := time.AfterFunc(stopTimeout, l.kill) // invariant 4: a frozen child never answers the word to end
+	l.plugin.Kill()
+	hard.Stop()
+	l.kill() // releases the context; the process is gone
+	for i := len(l.cleanup) - 1; i >= 0; i-- {
+		l.cleanup[i]()
+	}
+}
+
+func (l *launched) epitaph() string {
+	if s := l.cmd.ProcessState; s != nil {
+		return s.String()
+	}
+	return "the connection to it broke"
+}
+
+// launch starts one process and sets it up.
+func (c *Child) launch(ctx context.Context) (_ *launched, err error) {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	l := &launched{}
+	defer func() {
+		if err != nil {
+			if l.plugin != nil {
+				l.end()
+			}
+			err = fmt.Errorf("start of %s: %w", c.spec.Name, c.spec.Redact.Error(err))
+		}
+	}()
+
+	sockets, err := os.MkdirTemp("", "hookline-")
+	if err != nil {
+		return l, fmt.Errorf("folder for its socket: %w", err)
+	}
+	l.cleanup = append(l.cleanup, func() { _ = os.RemoveAll(sockets) })
+
+	life, kill := context.WithCancel(context.Background())
+	l.kill = kill
+	defer context.AfterFunc(ctx, kill)() // a start that takes too long is ended
+	l.cmd = exec.CommandContext(life, c.spec.Command[0], c.spec.Command[1:]...)
+	if c.spec.Title != "" {
+		l.cmd.Args[0] = c.spec.Title
+	}
+	l.cmd.Env = append(childEnv(), plugin.EnvUnixSocketDir+"="+sockets)
+	closePipe, err := hostPipe(l.cmd)
+	if err != nil {
+		_ = os.RemoveAll(sockets)
+		kill()
+		return l, err
+	}
+	l.cleanup = append(l.cleanup, closePipe)
+	dieWithHost(l.cmd)
+
+	output := &lineLogger{log: c.spec.Log.With("child", c.spec.Name), redact: c.spec.Redact}
+	config := &plugin.ClientConfig{
+		HandshakeConfig:  c.spec.Handshake,
+		VersionedPlugins: c.spec.Protocols,
+		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC},
+		Cmd:              l.cmd,
+		SkipHostEnv:      true, // invariant 7
+		AutoMTLS:         true,
+		StartTimeout:     startTimeout,
+		Logger:           hclog.NewNullLogger(),
+		Stderr:           output,
+		SyncStderr:       output,
+		SyncStdout:       output,
+		GRPCDialOptions:  DialOptions(),
+	}
+	if c.spec.SHA256 != nil {
+		config.SecureConfig = &plugin.SecureConfig{Checksum: c.spec.SHA256, Hash: sha256.New()}
+	}
+	l.plugin = plugin.NewClient(config)
+	protocol, err := l.plugin.Client()
+	if err != nil {
+		if errors.Is(err, plugin.ErrChecksumsDoNotMatch) {
+			return l, fmt.Errorf("%s does not have the pinned sha256: if the new file is meant, pin its hash", c.spec.Command[0])
+		}
+		return l, err
+	}
+	client, err := protocol.Dispense(c.spec.Service)
+	if err != nil {
+		return l, err
+	}
+	conn := protocol.(*plugin.GRPCClient).Conn // AllowedProtocols admits no other
+	watching, stopWatching := context.WithCancel(context.Background())
+	l.process = &process{client: client, pid: l.cmd.Process.Pid, kill: kill, gone: make(chan struct{})}
+	var watcher sync.WaitGroup
+	watcher.Go(func() { watch(watching, conn, l.process.gone) })
+	l.cleanup = append(l.cleanup, func() { stopWatching(); watcher.Wait() })
+
+	setUp := make(chan error, 1)
+	go func() { setUp <- c.spec.Setup(ctx, client) }()
+	select {
+	case err = <-setUp:
+	case <-l.process.gone:
+		err = errors.New("it ended while it was being set up")
+		cancel()
+		<-setUp //nolint:errcheck // whatever Setup says of a process that is gone
+	}
+	return l, err
+}
+
+// watch closes gone when the connection breaks: a killed process is noticed in a
+// few milliseconds, without polling.
+func watch(ctx context.Context, conn *grpc.ClientConn, gone chan<- struct{}) {
+	defer close(gone)
+	wasReady := false
+	for {
+		s := conn.GetState()
+		switch {
+		case s == connectivity.Ready:
+			wasReady = true
+		case wasReady, s == connectivity.Shutdown, s == connectivity.TransientFailure:
+			return
+		}
+		if !conn.WaitForStateChange(ctx, s) {
+			return
+		}
+	}
+}
+
+// DialOptions are the gRPC options of the host's side.
+func DialOptions() []grpc.DialOption {
+	return []grpc.DialOption{
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(plugins.MaxMessage), grpc.MaxCallSendMsgSize(plugins.MaxMessage)),
+		grpc.WithIdleTimeout(0), // an idle connection is not a dead child
+		grpc.WithDisableServiceConfig(),
+		grpc.WithDisableRetry(), // whether to try again is the core's to decide
+	}
+}
+
+// childEnv is everything a child gets of the host's environment: where the
+// system keeps its files, never what an operator put there (invariant 7).
+func childEnv() []string {
+	var env []string
+	for _, name := range []string{"TZ", "TMPDIR", "LANG", "SSL_CERT_FILE", "SSL_CERT_DIR", "SystemRoot"} {
+		if v, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+v)
+		}
+	}
+	return append(env, "PATH=/usr/local/bin:/usr/bin:/bin")
+}

@@ -1,0 +1,232 @@
+package host
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"github.com/santhosh-tekuri/jsonschema/v6/kind"
+	"golang.org/x/text/language"
+	"golang.org/x/text/message"
+
+	"github.com/hookline/hookline/plugins/transport"
+)
+
+// resolveSettings checks settings against the plugin's schema and replaces the
+// references in its secret fields. It returns the secrets, to keep them out of
+// what the plugin says.
+func resolveSettings(schemaText, settings json.RawMessage, resolve func(string) (string, error)) (resolved json.RawMessage, secrets []string, err error) {
+	if len(settings) == 0 {
+		settings = json.RawMessage("{}")
+	}
+	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(settings))
+	if err != nil {
+		return nil, nil, fmt.Errorf("settings are not JSON: %w", err)
+	}
+	if len(schemaText) == 0 {
+		return settings, nil, nil // no schema, no secrets
+	}
+	raw, err := jsonschema.UnmarshalJSON(bytes.NewReader(schemaText))
+	if err != nil {
+		return nil, nil, fmt.Errorf("the plugin's settings schema is not JSON: %w", err)
+	}
+	node, _ := raw.(map[string]any)
+	value = coerce(node, value)
+
+	compiler := jsonschema.NewCompiler()
+	compiler.DefaultDraft(jsonschema.Draft2020)
+	compiler.UseLoader(noLoader{})
+	const url = "urn:hookline:settings"
+	if err := compiler.AddResource(url, raw); err != nil {
+		return nil, nil, fmt.Errorf("the plugin's settings schema: %w", err)
+	}
+	schema, err := compiler.Compile(url)
+	if err != nil {
+		return nil, nil, fmt.Errorf("the plugin's settings schema: %w", err)
+	}
+	// The rules hold for the secret itself, not for the reference to it.
+	r := &resolver{resolve: resolve}
+	value = r.walk(node, value, "")
+	errs := r.errs
+	if err := schema.Validate(value); err != nil {
+		var invalid *jsonschema.ValidationError
+		if !errors.As(err, &invalid) {
+			return nil, nil, err
+		}
+		for _, e := range explain(invalid) {
+			if !slices.ContainsFunc(r.errs, func(known *transport.SettingError) bool { return known.Field == e.Field }) {
+				errs = append(errs, e)
+			}
+		}
+	}
+	if len(errs) > 0 {
+		return nil, nil, fmt.Errorf("settings: %w", errors.Join(asErrors(errs)...))
+	}
+	resolved, err = json.Marshal(value)
+	if err != nil {
+		return nil, nil, fmt.Errorf("settings: %w", err)
+	}
+	return resolved, r.secrets, nil
+}
+
+// resolver walks a value beside its schema. It follows properties, items,
+// additionalProperties and the branches of oneOf, anyOf and allOf, which is what
+// a settings schema needs to mark a secret; it does not follow $ref.
+type resolver struct {
+	resolve func(string) (string, error)
+	secrets []string
+	errs    []*transport.SettingError
+}
+
+func (r *resolver) walk(schema map[string]any, value any, at string) any {
+	if schema == nil {
+		return value
+	}
+	switch v := value.(type) {
+	case string:
+		if !isSecret(schema) {
+			return v
+		}
+		secret, err := r.resolve(v)
+		if err != nil {
+			r.errs = append(r.errs, &transport.SettingError{Field: at, Rule: err.Error()})
+			return v
+		}
+		r.secrets = append(r.secrets, secret)
+		return secret
+	case []any:
+		items := branches(schema, "items")
+		for i := range v {
+			v[i] = r.walk(items, v[i], at+"["+strconv.Itoa(i)+"]")
+		}
+	case map[string]any:
+		for _, k := range slices.Sorted(maps.Keys(v)) {
+			v[k] = r.walk(property(schema, k), v[k], strings.TrimPrefix(at+"."+k, "."))
+		}
+	}
+	return value
+}
+
+// isSecret: JSON Schema's writeOnly ("never returned by the owning authority",
+// validation vocabulary, section 9.4) on the value or on one of its branches.
+func isSecret(schema map[string]any) bool {
+	if secret, _ := schema["writeOnly"].(bool); secret {
+		return true
+	}
+	for _, branch := range branchesOf(schema) {
+		if t, ok := branch["type"].(string); (!ok || t == "string") && isSecret(branch) {
+			return true
+		}
+	}
+	return false
+}
+
+func property(schema map[string]any, key string) map[string]any {
+	for _, s := range append([]map[string]any{schema}, branchesOf(schema)...) {
+		properties, _ := s["properties"].(map[string]any)
+		if p, ok := properties[key].(map[string]any); ok {
+			return p
+		}
+	}
+	return branches(schema, "additionalProperties")
+}
+
+// branches finds keyword in the schema or in one of its branches.
+func branches(schema map[string]any, keyword string) map[string]any {
+	for _, s := range append([]map[string]any{schema}, branchesOf(schema)...) {
+		if p, ok := s[keyword].(map[string]any); ok {
+			return p
+		}
+	}
+	return nil
+}
+
+func branchesOf(schema map[string]any) []map[string]any {
+	var out []map[string]any
+	for _, k := range []string{"oneOf", "anyOf", "allOf"} {
+		list, _ := schema[k].([]any)
+		for _, b := range list {
+			if m, ok := b.(map[string]any); ok {
+				out = append(out, m)
+			}
+		}
+	}
+	return out
+}
+
+// coerce gives a string from the environment the type that the schema asks for:
+// an environment variable has no other type.
+func coerce(schema map[string]any, value any) any {
+	switch v := value.(type) {
+	case string:
+		want, _ := schema["type"].(string)
+		switch want {
+		case "integer", "number":
+			if _, err := strconv.ParseFloat(v, 64); err == nil {
+				return json.Number(v)
+			}
+		case "boolean":
+			if b, err := strconv.ParseBool(v); err == nil {
+				return b
+			}
+		}
+	case map[string]any:
+		for k := range v {
+			if p := property(schema, k); p != nil {
+				v[k] = coerce(p, v[k])
+			}
+		}
+	}
+	return value
+}
+
+// explain flattens a validation error into one error per field. It never quotes
+// a value: it might be a secret.
+func explain(e *jsonschema.ValidationError) []*transport.SettingError {
+	if len(e.Causes) > 0 {
+		var out []*transport.SettingError
+		for _, c := range e.Causes {
+			out = append(out, explain(c)...)
+		}
+		return out
+	}
+	var rule string
+	switch k := e.ErrorKind.(type) {
+	case *kind.Pattern:
+		rule = "must match the pattern " + k.Want
+	case *kind.Format:
+		rule = "must be a valid " + k.Want
+	case *kind.Const:
+		rule = fmt.Sprintf("must be %v", k.Want)
+	case *kind.Enum:
+		rule = fmt.Sprintf("must be one of %v", k.Want)
+	case *kind.AdditionalProperties:
+		rule = "unknown: " + strings.Join(k.Properties, ", ")
+	default:
+		rule = k.LocalizedString(english)
+	}
+	return []*transport.SettingError{{Field: strings.Join(e.InstanceLocation, "."), Rule: rule}}
+}
+
+var english = message.NewPrinter(language.English)
+
+// noLoader keeps a schema from reaching for files or the network.
+type noLoader struct{}
+
+func (noLoader) Load(url string) (any, error) {
+	return nil, fmt.Errorf("%s: a settings schema must be complete in itself", url)
+}
+
+func asErrors(list []*transport.SettingError) []error {
+	out := make([]error, len(list))
+	for i, e := range list {
+		out[i] = e
+	}
+	return out
+}
