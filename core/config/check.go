@@ -1,0 +1,238 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/hookline/hookline/core"
+)
+
+// check holds the rules that are about more than one key. It runs even when
+// keys were unfit, so that everything wrong is reported at once; what an unfit
+// key would have said is its default here.
+func (d *decoder) check(c *Config) {
+	d.checkServer(c)
+	if len(c.Hooks) == 0 {
+		d.fail(nil, "there is no hook: add a table [hooks.NAME], the address that TrialKit calls")
+	}
+	for i := range c.Hooks {
+		d.checkHook(c, &c.Hooks[i])
+	}
+	for i := range c.Transports {
+		d.checkTransport(c, &c.Transports[i])
+	}
+	if len(c.Routes) == 0 {
+		d.fail(nil, "there is no route: add a table [routes.NAME] that leads from a hook to a transport")
+	}
+	for i := range c.Routes {
+		d.checkRoute(c, &c.Routes[i])
+	}
+}
+
+func (d *decoder) checkServer(c *Config) {
+	server, admin := path{"server"}, path{"admin", "listen"}
+	if !d.from.written(admin) {
+		a, err := parseAddress(defaultAdmin, d.dir)
+		if err != nil {
+			d.fail(admin, "%s", err)
+		}
+		c.Admin.Listen = a
+	}
+	if !c.Admin.Listen.IsZero() && slices.Contains(c.Server.Listen, c.Admin.Listen) {
+		d.fail(admin, "is an address of server.listen too; give it its own socket")
+	}
+
+	tls := server.at("tls")
+	hasCert, hasKey := d.from.written(tls.at("cert_file")), d.from.written(tls.at("key_file"))
+	tcp := slices.ContainsFunc(c.Server.Listen, func(a Address) bool { return a.Network == "tcp" })
+	switch {
+	case hasCert != hasKey:
+		d.fail(tls, "needs both cert_file and key_file, or neither")
+	case hasCert && !tcp && len(c.Server.Listen) > 0:
+		d.fail(tls, "is for TCP, but server.listen has Unix sockets only: remove it or add a tcp:// address")
+	}
+	for _, a := range c.Server.Listen {
+		if !a.loopback() && !hasCert && len(c.Server.TrustedProxies) == 0 {
+			d.warn(server.at("listen"), "%s is reachable from other machines without TLS, so passwords and records cross the network in the open: set server.tls, or listen on 127.0.0.1 behind a proxy and name it in server.trusted_proxies", a)
+		}
+	}
+}
+
+func (d *decoder) checkHook(c *Config, h *Hook) {
+	at := path{"hooks", h.Name}
+	hasEmail, hasPassword := d.from.written(at.at("email")), d.from.written(at.at("password"))
+	switch {
+	case h.Anonymous && (hasEmail || hasPassword):
+		d.fail(at.at("anonymous"), "contradicts email and password: with it anyone may call the hook. Remove one or the other")
+	case !h.Anonymous && !hasEmail && !hasPassword:
+		d.fail(at, "needs email and password, the ones that are set in TrialKit; anonymous = true lets anyone call it")
+	case hasEmail && !hasPassword:
+		d.fail(at.at("password"), `is missing: email has no use without it. Write a reference such as "env:NAME" or "file:PATH"`)
+	case hasPassword && !hasEmail:
+		d.fail(at.at("email"), "is missing: password has no use without it. Write the one that is set in TrialKit")
+	}
+	switch {
+	case hasEmail && h.Email == "":
+		d.fail(at.at("email"), "must not be empty")
+	case strings.Contains(h.Email, ":"):
+		d.fail(at.at("email"), "must not hold a colon: in Basic authentication it ends the name")
+	}
+	d.checkPasswords(c, at.at("password"), h.Passwords)
+
+	routes := 0
+	for _, r := range c.Routes {
+		if r.Serves(h.Name) {
+			routes++
+		}
+	}
+	if routes == 0 && len(c.Routes) > 0 {
+		d.warn(at, "is served by no route: none of its events is delivered")
+	}
+	if h.Reply != "" {
+		i := slices.IndexFunc(c.Routes, func(r Route) bool { return r.Name == h.Reply })
+		switch {
+		case i < 0:
+			d.unknownName(at.at("reply"), "route", h.Reply, routeNames(c))
+		case !c.Routes[i].Serves(h.Name):
+			d.fail(at.at("reply"), "route %s does not serve this hook: add %q to routes.%s.hooks, or name one that does", h.Reply, h.Name, h.Reply)
+		}
+	}
+}
+
+// checkPasswords finds out now, with everything else, what would otherwise be
+// found out at the first call.
+func (d *decoder) checkPasswords(c *Config, p path, refs []string) {
+	for _, ref := range refs {
+		value, err := c.Resolve(ref)
+		switch {
+		case err != nil:
+			d.fail(p, "%s", err)
+		case value == "":
+			d.fail(p, `must not be empty: write a reference such as "env:NAME" or "file:PATH"`)
+		case looksHashed(ref):
+			if _, err := bcrypt.Cost([]byte(ref)); err != nil {
+				d.fail(p, "holds a bcrypt hash that is damaged or cut; a whole one has 60 characters")
+			}
+		case !isReference(ref) && d.from.inFile(p):
+			d.warn(p, "is written in the file, where everyone who may read it sees it: use env:NAME, file:PATH or a bcrypt hash")
+		}
+	}
+}
+
+func (d *decoder) checkTransport(c *Config, t *Transport) {
+	at := path{"transports", t.Name}
+	if !d.from.written(at.at("plugin")) {
+		d.fail(at.at("plugin"), `is missing: name a built-in plugin, such as "http", or the path of one, such as "./my-plugin"`)
+	} else if t.Plugin != "" && t.BuiltIn() {
+		for _, key := range []string{"sha256", "args"} {
+			if d.from.written(at.at(key)) {
+				d.fail(at.at(key), "is for a plugin that is a file: %s is built in. Remove it", t.Plugin)
+			}
+		}
+	}
+	if !slices.ContainsFunc(c.Routes, func(r Route) bool { return r.Transport == t.Name }) && len(c.Routes) > 0 {
+		d.warn(at, "is used by no route")
+	}
+}
+
+func (d *decoder) checkRoute(c *Config, r *Route) {
+	at := path{"routes", r.Name}
+	d.checkRouteHooks(c, r, at.at("hooks"))
+
+	switch transports := transportNames(c); {
+	case !d.from.written(at.at("transport")):
+		d.fail(at.at("transport"), "is missing: name a transport")
+	case !slices.Contains(transports, r.Transport):
+		d.unknownName(at.at("transport"), "transport", r.Transport, transports)
+	}
+	if len(r.Workflow) > 0 && len(r.Events) > 0 && !slices.Contains(r.Events, core.Review) {
+		d.warn(at.at("workflow"), "is for reviews, which routes.%s.events leaves out: it has no effect", r.Name)
+	}
+	if r.Transform == "" && d.from.written(at.at("script_timeout")) && !d.from.written(at.at("transform")) {
+		d.warn(at.at("script_timeout"), "has no effect without a transform")
+	}
+	d.checkWait(c, r, at.at("timeout"), r.Timeout)
+	d.checkWait(c, r, at.at("script_timeout"), r.ScriptTimeout)
+}
+
+// checkWait warns of a wait that never ends by itself. Only of one that is
+// written: the defaults are not the user's doing.
+func (d *decoder) checkWait(c *Config, r *Route, p path, wait time.Duration) {
+	for _, h := range c.Hooks {
+		if r.Serves(h.Name) && wait > h.Timeout && d.from.written(p) {
+			d.warn(p, "is longer than hooks.%s.timeout, %s, which ends it first", h.Name, short(h.Timeout))
+		}
+	}
+}
+
+func (d *decoder) checkRouteHooks(c *Config, r *Route, p path) {
+	switch {
+	case !d.from.written(p):
+		d.fail(p, `is missing: name the hooks whose events it takes, or ["*"] for every hook`)
+		return
+	case len(r.Hooks) == 0:
+		d.fail(p, `must name at least one hook, or be ["*"] for every hook`)
+		return
+	case slices.Contains(r.Hooks, "*") && len(r.Hooks) > 1:
+		d.fail(p, `"*" means every hook already: write ["*"] or names`)
+		return
+	}
+	known := hookNames(c)
+	seen := map[string]bool{}
+	for _, name := range r.Hooks {
+		switch {
+		case name == "*":
+		case seen[name]:
+			d.fail(p, "names %s twice", quote(name))
+		case !slices.Contains(known, name):
+			d.unknownName(p, "hook", name, known)
+		}
+		seen[name] = true
+	}
+
+	byStage := map[core.Stage][]string{}
+	for _, h := range c.Hooks {
+		if r.Serves(h.Name) {
+			byStage[h.Stage] = append(byStage[h.Stage], h.Name)
+		}
+	}
+	if len(byStage[core.Live]) > 0 && len(byStage[core.UAT]) > 0 {
+		d.fail(p, "must not mix stages: live (%s) and uat (%s). Make one route for each",
+			strings.Join(byStage[core.Live], ", "), strings.Join(byStage[core.UAT], ", "))
+	}
+}
+
+func (d *decoder) unknownName(p path, what, name string, known []string) {
+	hint := fmt.Sprintf("the %ss are %s", what, strings.Join(known, ", "))
+	if near := nearest(name, known); near != "" {
+		hint = fmt.Sprintf("did you mean %s?", near)
+	} else if len(known) == 0 {
+		hint = fmt.Sprintf("add a table [%ss.NAME]", what)
+	}
+	d.fail(p, "there is no %s %s; %s", what, quote(name), hint)
+}
+
+func hookNames(c *Config) (out []string) {
+	for _, h := range c.Hooks {
+		out = append(out, h.Name)
+	}
+	return out
+}
+
+func transportNames(c *Config) (out []string) {
+	for _, t := range c.Transports {
+		out = append(out, t.Name)
+	}
+	return out
+}
+
+func routeNames(c *Config) (out []string) {
+	for _, r := range c.Routes {
+		out = append(out, r.Name)
+	}
+	return out
+}

@@ -1,0 +1,54 @@
+package config
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"slices"
+)
+
+// revision digests what is in effect. A default that is written out does not
+// change it; the order of routes does. What a reference or a path leads to is
+// not part of it.
+func (c *Config) revision() string {
+	type route struct {
+		Route
+		Forms, Workflow []string
+	}
+	routes := make([]route, len(c.Routes))
+	for i, r := range c.Routes {
+		routes[i] = route{r, r.forms, r.workflow}
+	}
+	data, err := json.Marshal(struct {
+		Server     Server
+		Log        Log
+		Admin      Admin
+		Hooks      []Hook
+		Transports []Transport
+		Routes     []route
+	}{c.Server, c.Log, c.Admin, c.Hooks, c.Transports, routes})
+	if err != nil {
+		// Every type in it can be marshalled, and Settings came from Marshal.
+		panic("config: " + err.Error())
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}
+
+// RestartKeys names the keys that differ in other and that a reload cannot
+// apply, in the order of the documentation.
+func (c *Config) RestartKeys(other *Config) []string {
+	var keys []string
+	changed := func(key string, same bool) {
+		if !same {
+			keys = append(keys, key)
+		}
+	}
+	changed("server.listen", slices.Equal(c.Server.Listen, other.Server.Listen))
+	changed("server.max_in_flight", c.Server.MaxInFlight == other.Server.MaxInFlight)
+	changed("server.tls.cert_file", c.Server.TLS.CertFile == other.Server.TLS.CertFile)
+	changed("server.tls.key_file", c.Server.TLS.KeyFile == other.Server.TLS.KeyFile)
+	changed("log.format", c.Log.Format == other.Log.Format)
+	changed("admin.listen", c.Admin.Listen == other.Admin.Listen)
+	return keys
+}

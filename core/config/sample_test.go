@@ -1,0 +1,104 @@
+package config
+
+import (
+	"errors"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// root is the repository: config.toml there is the documented sample.
+const root = "../.."
+
+func sample(t *testing.T) string {
+	t.Helper()
+	data, err := os.ReadFile(root + "/config.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+func TestSample(t *testing.T) {
+	c, err := Load(root+"/config.toml", nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Warnings) > 0 {
+		t.Errorf("warnings: %q", c.Warnings)
+	}
+	if password, err := c.Resolve(c.Hooks[0].Passwords[0]); err != nil || !strings.Contains(sample(t), password) {
+		t.Errorf("the sample's password is not the one in its first lines: %q, %v", password, err)
+	}
+}
+
+// What the sample calls a default is one.
+func TestSampleDefaults(t *testing.T) {
+	text := sample(t)
+	c, err := Parse("config.toml", []byte(text), root, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	written := regexp.MustCompile(`(?m)^#([a-z])`).ReplaceAllString(text, "$1")
+	// With email and password there, this one says nothing but must not be wrong.
+	all, err := Parse("config.toml", []byte(written), root, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Revision != all.Revision {
+		t.Errorf("a default in the sample is not the default:\n%+v\n%+v", c, all)
+	}
+}
+
+// The sample's examples are valid, but for files that it has not got.
+func TestSampleExamples(t *testing.T) {
+	written := regexp.MustCompile(`(?m)^# (\[[a-z.]+\]$|[a-z0-9_]+ = )`).ReplaceAllString(sample(t), "$1")
+	_, err := Parse("config.toml", []byte(written), root, nil, nil)
+	var list *Error
+	if !errors.As(err, &list) {
+		t.Fatal("the examples name files that are there?", err)
+	}
+	var keys []string
+	for _, p := range list.Problems {
+		if strings.HasPrefix(p.Rule, "there is no file") {
+			keys = append(keys, p.Key)
+		} else {
+			t.Error(p)
+		}
+	}
+	if want := []string{"server.tls.cert_file", "server.tls.key_file", "transports.vendor.plugin"}; !slices.Equal(keys, want) {
+		t.Errorf("files that are missing: %v, want %v", keys, want)
+	}
+}
+
+// TestDocumented holds the sample and the reference against the keys that the
+// decoder itself knows.
+func TestDocumented(t *testing.T) {
+	reference, err := os.ReadFile(root + "/docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := defaults()
+	for name, fs := range map[string]fields{
+		"server": c.Server.fields(), "log": c.Log.fields(), "admin": {"listen": nil}, "server.tls": {"cert_file": nil, "key_file": nil},
+		"hooks": c.addHook("x"), "transports": c.addTransport("x"), "routes": c.addRoute("x"),
+	} {
+		for key := range fs {
+			heading := "| `" + name + "." + key + "` |"
+			if slices.Contains(named, name) {
+				heading = "| `" + name + ".NAME." + key + "` |"
+			}
+			if key != "tls" && !strings.Contains(string(reference), heading) {
+				t.Errorf("docs/configuration.md has no row %s", heading)
+			}
+			if isLater(key) {
+				continue
+			}
+			if !regexp.MustCompile(`(?m)^(# ?)?` + key + ` = |\[[a-z.]*\.` + key + `\]`).MatchString(sample(t)) {
+				t.Errorf("config.toml does not show %s.%s", name, key)
+			}
+		}
+	}
+}
