@@ -1,0 +1,144 @@
+package ingest
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/hookline/hookline/core"
+	"github.com/hookline/hookline/plugins/transport"
+)
+
+// Header values that many answers share. Nobody writes to them.
+var (
+	noStore     = []string{"no-store"}
+	noSniff     = []string{"nosniff"}
+	jsonType    = []string{"application/json"}
+	problemType = []string{"application/problem+json"}
+	challenge   = []string{`Basic realm="Hookline", charset="UTF-8"`}
+	retryAfter  = []string{"1"}
+	closing     = []string{"close"}
+)
+
+// restTimeout is how long a refused body may go on arriving.
+const restTimeout = 2 * time.Second
+
+// encoder writes JSON into its own buffer. They are pooled: at 20,000 answers a
+// second the buffers are most of the garbage.
+type encoder struct {
+	buf bytes.Buffer
+	enc *json.Encoder
+}
+
+var encoders = sync.Pool{New: func() any {
+	e := new(encoder)
+	e.enc = json.NewEncoder(&e.buf)
+	e.enc.SetEscapeHTML(false) // the words are for people
+	return e
+}}
+
+// maxPooled keeps a rare big answer from staying in memory.
+const maxPooled = 16 << 10
+
+// json writes v as the whole body of the answer.
+func (c *call) json(status int, contentType []string, v any) {
+	e := encoders.Get().(*encoder)
+	defer func() {
+		if e.buf.Cap() <= maxPooled {
+			e.buf.Reset()
+			encoders.Put(e)
+		}
+	}()
+	if err := e.enc.Encode(v); err != nil {
+		panic(err) // an answer is made of strings and numbers
+	}
+	c.write(status, contentType, e.buf.Bytes())
+}
+
+// answer tells the caller what became of its event.
+func (c *call) answer(a *core.Answer) {
+	contentType := jsonType
+	if a.Failed() {
+		contentType = problemType
+	}
+	c.json(a.Status, contentType, a)
+}
+
+// write is the only place that writes an answer.
+func (c *call) write(status int, contentType []string, body []byte) {
+	h := c.w.Header()
+	h["Content-Type"] = contentType
+	h["Cache-Control"] = noStore
+	if c.ev != nil {
+		ids := [...]string{c.ev.ID, c.ev.Ref}
+		h["Hookline-Event-Id"] = ids[0:1:1]
+		h["Hookline-Ref"] = ids[1:2:2]
+	}
+	if status == http.StatusNoContent {
+		body = nil // HTTP has no room for one
+	} else {
+		h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	}
+	// Errors mean that the connection is gone, which the caller's watch tells.
+	_ = http.NewResponseController(c.w).SetWriteDeadline(time.Now().Add(writeTimeout))
+	c.answered = true
+	c.w.WriteHeader(status)
+	_, _ = c.w.Write(body)
+}
+
+// relayed returns the target's answer that the hook wants relayed, or nil where
+// the caller is better served with ours: the target did not answer, or not in
+// full; it has something against Hookline's own credentials or sends it
+// elsewhere, which the caller can do nothing about; or it says success where this
+// delivery is not confirmed (invariant 1) or that of another route failed.
+func relayed(hook *core.Hook, outcomes []core.Outcome, answer *core.Answer) *transport.Receipt {
+	if hook.Reply == "" {
+		return nil
+	}
+	for i := range outcomes {
+		o := &outcomes[i]
+		if o.Route.Name != hook.Reply {
+			continue
+		}
+		status := o.Receipt.TargetStatus
+		switch {
+		case o.Receipt.Truncated,
+			status < 200, status > 599, status >= 300 && status < 400,
+			status == http.StatusUnauthorized, status == http.StatusProxyAuthRequired,
+			status < 300 && (o.State != core.StateDelivered || answer.Failed()):
+			return nil
+		}
+		return &o.Receipt
+	}
+	return nil
+}
+
+// relay passes the target's status, content type and body on, and no other
+// header of it.
+func (c *call) relay(r *transport.Receipt) {
+	var contentType []string // empty and set: the server does not guess one
+	if r.ContentType != "" {
+		contentType = []string{r.ContentType}
+	}
+	c.w.Header()["X-Content-Type-Options"] = noSniff
+	c.write(r.TargetStatus, contentType, r.Body)
+}
+
+// health answers a probe.
+func (c *call) health(status int, word, why string) {
+	if m := c.r.Method; m != http.MethodGet && m != http.MethodHead {
+		c.w.Header().Set("Allow", "GET, HEAD")
+		c.refuse(&refusal{
+			code: core.MethodNotAllowed, why: "it was sent to the address of a health check",
+			hint: "health checks use GET or HEAD; hooks are at /hooks/<name>", quiet: true,
+		})
+		return
+	}
+	c.json(status, jsonType, struct {
+		Status string `json:"status"`
+		Why    string `json:"why,omitempty"`
+	}{word, why})
+}

@@ -1,0 +1,322 @@
+package ingest
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime"
+	"runtime/debug"
+	"time"
+
+	"github.com/hookline/hookline/core"
+)
+
+// call is one request on its way to its answer.
+type call struct {
+	s     *Server
+	w     http.ResponseWriter
+	r     *http.Request
+	start time.Time // when the headers had arrived: the event's receive time
+
+	hook       *door       // nil until it is known
+	name       string      // of the hook, fit for a log, or ""
+	ev         *core.Event // nil until there is one; a refused body gets one for its id and ref
+	reading    bool        // the body has been asked for
+	dispatched bool        // something may have been sent
+	answered   bool        // the status line is written
+}
+
+// handle is the one way in, so that no panic drops a connection.
+func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
+	c := call{s: s, w: w, r: r, start: time.Now()}
+	defer func() {
+		if p := recover(); p != nil {
+			c.broken(p)
+		}
+	}()
+	if name, ok := hookName(r.URL.Path); ok {
+		if f := c.serve(name); f != nil {
+			c.refuse(f)
+		}
+		return
+	}
+	switch r.URL.Path {
+	case "/healthz":
+		c.health(http.StatusOK, "ok", "")
+	case "/readyz":
+		if err := s.ready(); err != nil {
+			c.health(http.StatusServiceUnavailable, "not ready", err.Error())
+			return
+		}
+		c.health(http.StatusOK, "ready", "")
+	default:
+		f := unknownHook()
+		f.quiet = true // scanners ask for much
+		c.refuse(f)
+	}
+}
+
+// serve takes an event in, or says why not. What the headers decide is decided
+// before the body is read: a caller that sent Expect: 100-continue keeps it.
+func (c *call) serve(name string) *refusal {
+	s, r := c.s, c.r
+	if plausibleName(name) {
+		c.name = name
+	}
+	if r.Method != http.MethodPost && r.Method != http.MethodPut {
+		c.w.Header().Set("Allow", "POST, PUT")
+		return &refusal{
+			code: core.MethodNotAllowed, why: "it was sent in a way that Hookline does not take",
+			hint: "call hooks with POST or PUT",
+		}
+	}
+	if s.draining.Load() {
+		return draining()
+	}
+	set := s.enter()
+	if set == nil {
+		return overloaded("Hookline is starting", "no configuration is loaded yet: /readyz says when it is")
+	}
+	defer set.flight.leave()
+	if c.hook = set.hooks[name]; c.hook == nil {
+		// The same for every name and every credential: the answer names no hook
+		// that there is.
+		return unknownHook()
+	}
+	if f := c.authenticate(); f != nil {
+		return f
+	}
+	s.profile(c.hook.caller, name, r)
+	if r.ContentLength > s.opts.MaxBody {
+		return s.tooLarge()
+	}
+	if f := media(r.Header); f != nil {
+		return f
+	}
+
+	// The body counts as in flight too: it is memory. A stranger does not get here.
+	if !s.flight.enter(int64(s.opts.MaxInFlight)) {
+		if s.draining.Load() {
+			return draining()
+		}
+		return overloaded("Hookline has too much to do at the moment",
+			fmt.Sprintf("server.max_in_flight is %d", s.opts.MaxInFlight))
+	}
+	defer s.flight.leave()
+	c.reading = true
+	body, f := s.readBody(c.w, r)
+	if f != nil {
+		return f
+	}
+	ev, err := core.ParseEvent(body)
+	if err != nil {
+		return invalid(err)
+	}
+	ev.TraceParent = traceParent(r.Header)
+	ev.Stamp(c.hook.Hook.Hook, c.start)
+	c.ev = ev
+	c.dispatch(set.dispatch)
+	return nil
+}
+
+// authenticate lets the caller in, or says what is wrong with it.
+func (c *call) authenticate() *refusal {
+	if c.hook.open() {
+		return nil
+	}
+	const look = "; it sends those of " + lookInTrialKit
+	hint := fmt.Sprintf("the email and password in TrialKit, %s, must be hooks.%s.email and hooks.%s.password",
+		lookInTrialKit, c.name, c.name)
+	values := c.r.Header["Authorization"]
+	if len(values) == 0 {
+		// Not an attack: .NET asks first which kind of credentials is wanted.
+		c.hook.caller.challenge(c.s.remote(c.r))
+		return &refusal{
+			code: core.Unauthorized, why: "TrialKit sent no email and password" + look,
+			hint: hint, quiet: true,
+		}
+	}
+	email, password, ok := "", "", len(values) == 1
+	if ok {
+		email, password, ok = parseBasic(values[0])
+	}
+	if !ok {
+		return &refusal{
+			code: core.Unauthorized, why: "Hookline cannot read the email and password that TrialKit sent" + look,
+			hint: "send one Authorization header of the scheme Basic. " + hint,
+		}
+	}
+	switch c.s.check(c.r.Context(), c.hook, email, password) {
+	case right:
+		return nil
+	case busy:
+		return &refusal{
+			code: core.Throttled, why: "too many passwords are being checked at the moment",
+			hint: fmt.Sprintf("a check of the bcrypt hash in hooks.%s.password did not get its turn within %s; the log says who sends wrong passwords", c.name, c.s.bcryptWait),
+		}
+	default:
+		return &refusal{
+			code: core.Unauthorized, why: "Hookline does not know the email and password that TrialKit sent" + look,
+			hint: hint,
+		}
+	}
+}
+
+// dispatch has the event delivered and gives the answer.
+func (c *call) dispatch(d Dispatcher) {
+	ev := c.ev
+	caller := watchCaller(c.r.Context(), c.start)
+	c.dispatched = true
+	outcomes := d.Dispatch(c.r.Context(), ev)
+	answer := core.Compose(ev, outcomes)
+	if target := relayed(ev.Hook, outcomes, &answer); target != nil {
+		c.relay(target)
+	} else {
+		c.answer(&answer)
+	}
+	c.log(&answer)
+	if waited, ok := caller.gone(c.start); ok && !c.s.cut.Load() {
+		c.logGone(waited, &answer)
+	}
+}
+
+// log writes what no delivery has written: that there was none.
+func (c *call) log(a *core.Answer) {
+	if a.Code != core.Ignored && a.Code != core.Unmatched {
+		return
+	}
+	level, msg := slog.LevelInfo, "event ignored"
+	if a.Failed() {
+		level, msg = slog.LevelWarn, "event refused"
+	}
+	ev := c.ev
+	c.s.log.LogAttrs(c.r.Context(), level, msg, slog.String("code", string(a.Code)),
+		slog.String("event", ev.ID), slog.String("ref", ev.Ref), slog.String("hook", ev.Hook.Name),
+		slog.String("kind", string(ev.Kind)), slog.String("form", ev.FormID), slog.String("record", ev.TransID))
+}
+
+func (c *call) logGone(waited time.Duration, a *core.Answer) {
+	budget, side := c.ev.Hook.Timeout, "before"
+	if waited >= budget {
+		side = "after"
+	}
+	c.s.log.LogAttrs(c.r.Context(), slog.LevelWarn,
+		fmt.Sprintf("caller hung up after %s, %s the budget of %s", waited.Round(time.Millisecond), side, budget),
+		slog.String("event", c.ev.ID), slog.String("ref", c.ev.Ref), slog.String("hook", c.ev.Hook.Name),
+		slog.Duration("waited", waited), slog.Duration("budget", budget), slog.String("code", string(a.Code)),
+		slog.String("setting", "hooks."+c.ev.Hook.Name+".timeout"))
+}
+
+// refuse answers a request that is not taken, and logs why.
+func (c *call) refuse(f *refusal) {
+	c.stamp()
+	if c.r.ContentLength != 0 && !c.reading {
+		// The server reads what is left of the body before it answers, to keep the
+		// connection. That must not take long.
+		_ = http.NewResponseController(c.w).SetReadDeadline(time.Now().Add(min(restTimeout, c.s.opts.BodyTimeout)))
+	}
+	h := c.w.Header()
+	switch f.code {
+	case core.Unauthorized:
+		h["Www-Authenticate"] = challenge
+	case core.Throttled, core.Overloaded:
+		h["Retry-After"] = retryAfter
+	case core.Draining:
+		h["Retry-After"] = retryAfter
+		h["Connection"] = closing
+	}
+	answer := core.Refuse(f.code, f.why, f.hint, c.ev.ID, c.ev.Ref)
+	c.answer(&answer)
+
+	level := slog.LevelWarn
+	if f.quiet {
+		level = slog.LevelDebug
+	}
+	if !c.s.log.Enabled(c.r.Context(), level) {
+		return
+	}
+	attrs := []slog.Attr{
+		slog.String("code", string(f.code)), slog.String("event", c.ev.ID), slog.String("ref", c.ev.Ref),
+		slog.String("hook", c.name), slog.String("remote", c.s.remote(c.r)), slog.String("why", f.why),
+	}
+	if f.key != "" {
+		attrs = append(attrs, slog.String("key", f.key))
+	}
+	c.s.log.LogAttrs(c.r.Context(), level, "request refused", attrs...)
+}
+
+// stamp gives a request that is no event an id and a ref, so that what the user
+// reads can be found in the log.
+func (c *call) stamp() {
+	if c.ev == nil {
+		c.ev = &core.Event{TraceParent: traceParent(c.r.Header)}
+		var hook *core.Hook
+		if c.hook != nil {
+			hook = c.hook.Hook.Hook
+		}
+		c.ev.Stamp(hook, c.start)
+	}
+}
+
+// broken answers after a panic.
+func (c *call) broken(p any) {
+	c.stamp()
+	// The value of a panic may quote a record; the runtime's own do not.
+	what := fmt.Sprintf("%T", p)
+	if err, ok := p.(runtime.Error); ok {
+		what = err.Error()
+	}
+	c.s.log.LogAttrs(c.r.Context(), slog.LevelError, "a part of Hookline panicked",
+		slog.String("event", c.ev.ID), slog.String("ref", c.ev.Ref), slog.String("hook", c.name),
+		slog.String("panic", what), slog.String("stack", string(debug.Stack())))
+	if c.answered {
+		return // the connection ends with too few bytes, which is an error to the caller
+	}
+	const hint = "this is a defect of Hookline: its log has the stack trace"
+	if !c.dispatched {
+		a := core.Refuse(core.Internal, "Hookline itself failed", hint, c.ev.ID, c.ev.Ref)
+		c.answer(&a)
+		return
+	}
+	// Something may have been sent, so "it was not passed on" might be untrue.
+	unknown := core.Outcome{
+		Route: &core.Route{Transport: &core.Transport{Label: "Hookline"}},
+		State: core.StateUnknown, Code: core.Internal,
+	}
+	a := core.Compose(c.ev, []core.Outcome{unknown})
+	a.Deliveries = []core.DeliveryReport{}
+	c.answer(&a)
+}
+
+var errDraining = errors.New("draining: Hookline is ending")
+
+func (s *Server) ready() error {
+	switch {
+	case s.draining.Load():
+		return errDraining
+	case s.current.Load() == nil:
+		return errors.New("starting: no configuration is loaded yet")
+	case s.opts.Ready != nil:
+		return s.opts.Ready()
+	}
+	return nil
+}
+
+func unknownHook() *refusal {
+	return &refusal{
+		code: core.UnknownHook, why: "Hookline does not know the address that it was sent to",
+		hint: "check the URL in TrialKit under " + lookInTrialKit + ": its path is /hooks/<name>, with the name of a hook in Hookline's config",
+	}
+}
+
+func draining() *refusal {
+	return &refusal{
+		code: core.Draining, why: "Hookline is being stopped or restarted",
+		hint: "Hookline ends the events it has and takes no new ones",
+	}
+}
+
+func overloaded(why, hint string) *refusal {
+	return &refusal{code: core.Overloaded, why: why, hint: hint}
+}

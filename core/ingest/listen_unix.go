@@ -1,0 +1,28 @@
+//go:build unix
+
+package ingest
+
+import (
+	"errors"
+	"os"
+	"syscall"
+)
+
+// beforeBind gives the socket its mode before others can see its file, where the
+// system can do that (Linux). Elsewhere the Chmod after the bind does it.
+func beforeBind(_, _ string, c syscall.RawConn) error {
+	return c.Control(func(fd uintptr) { _ = syscall.Fchmod(int(fd), socketMode) })
+}
+
+func refused(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) }
+
+// lockDir holds other daemons off while a socket in dir is looked at and made. If
+// it cannot be locked, listening says why or works all the same.
+func lockDir(dir string) (unlock func()) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return func() {}
+	}
+	_ = syscall.Flock(int(f.Fd()), syscall.LOCK_EX)
+	return func() { f.Close() }
+}

@@ -1,0 +1,228 @@
+package ingest
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/hookline/hookline/core"
+)
+
+// Dispatcher takes an event through its routes while the caller waits. The end
+// of ctx must not stop it: that is the caller hanging up.
+type Dispatcher interface {
+	Dispatch(ctx context.Context, ev *core.Event) []core.Outcome
+}
+
+// Hook is a hook with what its caller must prove.
+type Hook struct {
+	*core.Hook
+	Email     string
+	Passwords []string // any of them will do; literal, or a bcrypt hash ($2a$, $2b$, $2y$)
+	// Anonymous lets everyone call a hook that has no passwords. With passwords it
+	// has no effect: of two settings that contradict, the safe one counts.
+	Anonymous bool
+}
+
+// Set is what one configuration makes of the endpoint. It is immutable: a reload
+// makes another one.
+type Set struct {
+	Hooks      []Hook
+	Dispatcher Dispatcher
+}
+
+// Options are what a reload does not change. Zero values mean the defaults.
+type Options struct {
+	MaxBody       int64         // bytes of a body, 1 MiB
+	MaxInFlight   int           // events at a time, 1024
+	HeaderTimeout time.Duration // for a request's headers, 10 s
+	BodyTimeout   time.Duration // for its body, 30 s
+	IdleTimeout   time.Duration // between requests on one connection, 2 min
+
+	// TrustedProxies may say on whose behalf they call (X-Forwarded-For). The peer
+	// of a Unix socket counts as 127.0.0.1.
+	TrustedProxies []netip.Prefix
+
+	Log *slog.Logger // slog.Default()
+
+	// Ready is asked by /readyz; nil is always ready. Its error is shown to
+	// everyone who can connect.
+	Ready func() error
+}
+
+const (
+	maxHeaderBytes = 32 << 10
+	// writeTimeout is for an answer's bytes, from the moment it is known. A write
+	// timeout of the whole server would cut answers that take their budget.
+	writeTimeout = 30 * time.Second
+	// bcryptWait is how long a caller waits for its password's turn.
+	bcryptWait = time.Second
+)
+
+// Server is the hook endpoint. Its life: New, Use and Serve in any order and any
+// number, Drain. It answers 503 until the first Use.
+type Server struct {
+	opts    Options
+	log     *slog.Logger
+	http    *http.Server
+	current atomic.Pointer[generation]
+	flight  *flight // events under way, on whatever set
+
+	draining  atomic.Bool
+	cut       atomic.Bool // Drain ran out of time and closed connections
+	mu        sync.Mutex
+	listeners map[net.Listener]struct{}
+	callers   map[string]*caller // by hook: what is known for the process's life
+
+	// bcrypt bounds the checks that run at once; a flood of wrong passwords must
+	// not take all processors from those who are let in.
+	bcrypt     chan struct{}
+	bcryptWait time.Duration
+	compare    func(hash, password []byte) error
+}
+
+// New returns a server that listens nowhere yet.
+func New(o Options) *Server {
+	o.MaxBody = cmp.Or(o.MaxBody, 1<<20)
+	o.MaxInFlight = cmp.Or(o.MaxInFlight, 1024)
+	o.HeaderTimeout = cmp.Or(o.HeaderTimeout, 10*time.Second)
+	o.BodyTimeout = cmp.Or(o.BodyTimeout, 30*time.Second)
+	o.IdleTimeout = cmp.Or(o.IdleTimeout, 2*time.Minute)
+	o.Log = cmp.Or(o.Log, slog.Default())
+	s := &Server{
+		opts: o, log: o.Log, flight: newFlight(),
+		listeners:  map[net.Listener]struct{}{},
+		callers:    map[string]*caller{},
+		bcrypt:     make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
+		bcryptWait: bcryptWait,
+		compare:    bcrypt.CompareHashAndPassword,
+	}
+	// HTTP/1 only: it is what TrialKit and proxies speak to their upstreams, and
+	// every further protocol is something to attack.
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	s.http = &http.Server{
+		Handler:                      http.HandlerFunc(s.handle),
+		Protocols:                    &protocols,
+		ReadHeaderTimeout:            o.HeaderTimeout,
+		IdleTimeout:                  o.IdleTimeout,
+		MaxHeaderBytes:               maxHeaderBytes,
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
+	}
+	return s
+}
+
+// generation is a set in use.
+type generation struct {
+	hooks    map[string]*door
+	dispatch Dispatcher
+	flight   *flight // requests that look at this set
+}
+
+// Use puts set in the place of the one before. Events under way end on the set
+// they began on: drained is closed when the one before has none left. A nil set
+// takes no events, and its Use drains the last one.
+func (s *Server) Use(set *Set) (drained <-chan struct{}) {
+	var next *generation
+	if set != nil {
+		next = &generation{hooks: make(map[string]*door, len(set.Hooks)), dispatch: set.Dispatcher, flight: newFlight()}
+		memory := newMemory()
+		for i := range set.Hooks {
+			h := &set.Hooks[i]
+			next.hooks[h.Name] = newDoor(h, memory, s.caller(h.Name))
+		}
+	}
+	prev := s.current.Swap(next)
+	if prev == nil {
+		none := make(chan struct{})
+		close(none)
+		return none
+	}
+	prev.flight.retire()
+	return prev.flight.idle
+}
+
+// enter returns the current set, with the request counted, or nil.
+func (s *Server) enter() *generation {
+	for {
+		g := s.current.Load()
+		if g == nil || g.flight.enter(unlimited) {
+			return g
+		}
+	}
+}
+
+func (s *Server) caller(hook string) *caller {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.callers[hook]
+	if c == nil {
+		c = new(caller)
+		s.callers[hook] = c
+	}
+	return c
+}
+
+// Serve answers on l until Drain, which is not an error, and closes l. Any
+// number of listeners may be served at once.
+func (s *Server) Serve(l net.Listener) error {
+	s.mu.Lock()
+	if s.draining.Load() {
+		s.mu.Unlock()
+		return l.Close()
+	}
+	s.listeners[l] = struct{}{}
+	s.mu.Unlock()
+
+	err := s.http.Serve(l)
+	s.mu.Lock()
+	delete(s.listeners, l)
+	s.mu.Unlock()
+	if s.draining.Load() || errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("listening on %s ended: %w", l.Addr(), err)
+}
+
+// Drain stops accepting, lets the events under way end and get their answers,
+// and closes the connections. Until the last event has ended, a new request on a
+// connection that was kept alive is told 503 draining. When ctx ends first, what
+// is left is cut off and the error says how much it was. Drain may be called
+// again.
+func (s *Server) Drain(ctx context.Context) error {
+	s.mu.Lock()
+	s.draining.Store(true)
+	for l := range s.listeners {
+		l.Close() // Serve returns, and says so if it should not have
+	}
+	s.mu.Unlock()
+	s.flight.retire()
+
+	// http.Server.Shutdown drops requests that arrive on idle connections, so it
+	// comes last.
+	select {
+	case <-s.flight.idle:
+	case <-ctx.Done():
+	}
+	if err := s.http.Shutdown(ctx); err == nil {
+		return nil
+	}
+	s.cut.Store(true)
+	s.http.Close()
+	if n := s.flight.count(); n > 0 {
+		return fmt.Errorf("%d events were still under way when the time to drain was over: their callers got no answer (server.drain_timeout)", n)
+	}
+	return errors.New("connections were still open when the time to drain was over, with no event under way (server.drain_timeout)")
+}
