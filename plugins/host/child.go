@@ -61,6 +61,9 @@ type Child struct {
 	current  atomic.Pointer[process]
 	restarts atomic.Int64
 
+	mu      sync.Mutex
+	changed chan struct{} // closed when current is stored anew
+
 	stop    context.CancelFunc
 	stopped chan struct{}
 }
@@ -70,6 +73,7 @@ type process struct {
 	client any
 	pid    int
 	kill   context.CancelFunc // SIGKILL
+	killed atomic.Bool        // by Kill
 	gone   chan struct{}      // closed when its connection has broken
 }
 
@@ -86,7 +90,7 @@ func Start(ctx context.Context, spec Spec) (*Child, error) {
 		spec.Redact = &Redactor{}
 	}
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
-	c := &Child{spec: spec, stop: stop, stopped: make(chan struct{})}
+	c := &Child{spec: spec, changed: make(chan struct{}), stop: stop, stopped: make(chan struct{})}
 	first := make(chan error, 1)
 	go c.supervise(run, first)
 	select {
@@ -118,6 +122,34 @@ func (c *Child) Client() (client any, gone <-chan struct{}, err error) {
 	}
 }
 
+// Await is Client, but waits until there is a process or ctx ends.
+func (c *Child) Await(ctx context.Context) (client any, gone <-chan struct{}, err error) {
+	for {
+		c.mu.Lock()
+		changed := c.changed
+		c.mu.Unlock()
+		if client, gone, err = c.Client(); err == nil {
+			return client, gone, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, nil, ErrUnavailable
+		case <-c.stopped:
+			return nil, nil, ErrUnavailable
+		}
+	}
+}
+
+// publish makes p the process that calls go to; nil: none.
+func (c *Child) publish(p *process) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.current.Store(p)
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
 // Status tells how the child is.
 func (c *Child) Status() Status {
 	s := Status{Restarts: int(c.restarts.Load())}
@@ -128,9 +160,11 @@ func (c *Child) Status() Status {
 }
 
 // Kill ends the process that client belongs to, hard; a new one is started. It
-// is for a process that does not obey its deadline.
+// is for a process that does not obey its deadline. The new one starts without
+// the backoff of a crash: one event's fault must not make the others wait.
 func (c *Child) Kill(client any) {
 	if p := c.current.Load(); p != nil && p.client == client {
+		p.killed.Store(true)
 		p.kill()
 	}
 }
@@ -153,14 +187,16 @@ func (c *Child) supervise(ctx context.Context, first chan<- error) {
 	for attempt := 0; ; attempt++ {
 		born := time.Now()
 		l, err := c.launch(ctx)
+		if err == nil {
+			c.publish(l.process)
+		}
 		if attempt == 0 {
-			first <- err
+			first <- err // after publish: a started child has a process
 			if err != nil {
 				return
 			}
 		}
 		if err == nil {
-			c.current.Store(l.process)
 			if attempt > 0 {
 				c.spec.Log.Info("child is back", "child", c.spec.Name, "pid", l.process.pid)
 			}
@@ -168,10 +204,14 @@ func (c *Child) supervise(ctx context.Context, first chan<- error) {
 			case <-l.process.gone:
 			case <-ctx.Done():
 			}
-			c.current.CompareAndSwap(l.process, nil)
+			c.publish(nil)
 			l.end()
 			if ctx.Err() != nil {
 				return
+			}
+			if l.process.killed.Load() {
+				c.restarts.Add(1)
+				continue
 			}
 			err = errors.New(l.epitaph())
 		}
@@ -338,7 +378,8 @@ func DialOptions() []grpc.DialOption {
 // system keeps its files, never what an operator put there (invariant 7).
 func childEnv() []string {
 	var env []string
-	for _, name := range []string{"TZ", "TMPDIR", "LANG", "SSL_CERT_FILE", "SSL_CERT_DIR", "SystemRoot"} {
+	// GORACE is for builds with the race detector, so that tests see a child's races.
+	for _, name := range []string{"TZ", "TMPDIR", "LANG", "SSL_CERT_FILE", "SSL_CERT_DIR", "SystemRoot", "GORACE"} {
 		if v, ok := os.LookupEnv(name); ok {
 			env = append(env, name+"="+v)
 		}

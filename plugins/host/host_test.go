@@ -166,9 +166,22 @@ func start(t *testing.T, l *logs) *host.Transport {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var once sync.Once
-	t.Cleanup(func() { once.Do(tr.Stop) })
+	if tr.Status().PID == 0 {
+		t.Error("a started transport has no process")
+	}
+	t.Cleanup(tr.Stop)
 	return tr
+}
+
+// signal never takes 0 for a pid: that is the test's own process group.
+func signal(t *testing.T, pid int, s syscall.Signal) {
+	t.Helper()
+	if pid <= 0 {
+		t.Fatal("the child has no process")
+	}
+	if err := syscall.Kill(pid, s); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func deliver(t testing.TB, tr *host.Transport, payload string, timeout time.Duration) transport.Receipt {
@@ -344,9 +357,7 @@ func TestChildKilledUnderLoad(t *testing.T) {
 			t.Fatalf("round %d: %+v", round, r)
 		}
 		killed := time.Now()
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-			t.Fatal(err)
-		}
+		signal(t, pid, syscall.SIGKILL)
 		flight.Wait()
 		if took := time.Since(killed); took > time.Second {
 			t.Errorf("round %d: events in flight hung for %v", round, took)
@@ -464,9 +475,7 @@ func TestFrozenChild(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Kill(tr.Status().PID, syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	signal(t, tr.Status().PID, syscall.SIGSTOP)
 	if r := deliver(t, tr, "x", 100*time.Millisecond); r.Code != transport.Timeout || r.Effect != transport.Unknown {
 		t.Errorf("receipt %+v", r)
 	}
