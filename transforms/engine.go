@@ -1,0 +1,256 @@
+package transforms
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/hookline/hookline/plugins/host"
+	pb "github.com/hookline/hookline/transforms/transformpb"
+)
+
+const (
+	// DefaultTimeout is a script's time per event where none is set.
+	DefaultTimeout = 250 * time.Millisecond
+
+	loadTimeout = 5 * time.Second
+	// restartWait is how long an event waits for a new process after one died. A
+	// start takes about a tenth of a second, after several deaths some seconds.
+	restartWait = 5 * time.Second
+
+	maxSource = 8 << 20 // bytes of a script
+)
+
+// Options are how to run the script process.
+type Options struct {
+	// Command is what becomes the script process, by calling ServeChild: an
+	// executable and its arguments.
+	Command []string
+	Log     *slog.Logger
+	// ShowOutput is given what scripts log and throw; nil: it is dropped. It may
+	// quote a record, so it must not end in the log of a daemon (invariant 7).
+	// Calls come concurrently.
+	ShowOutput func(script, deliveryID, text string)
+}
+
+// Script is a transform as configured.
+type Script struct {
+	Name    string        // as written in the config, for positions: "transforms/ehr.js"
+	Path    string        // the file to read
+	Timeout time.Duration // 0: DefaultTimeout
+}
+
+// Engine runs scripts in a child process, which it keeps running.
+type Engine struct {
+	options Options
+	process process
+
+	mu      sync.Mutex
+	scripts map[string]*loaded // by id: what every new process must have
+}
+
+// process is the part of *[host.Child] that the engine needs.
+type process interface {
+	Client() (client any, gone <-chan struct{}, err error)
+	Await(ctx context.Context) (client any, gone <-chan struct{}, err error)
+	Kill(client any)
+	Status() host.Status
+	Stop()
+}
+
+// loaded is a script that at least one transform uses.
+type loaded struct {
+	req  *pb.LoadRequest
+	uses int
+}
+
+// Start starts the script process.
+func Start(ctx context.Context, o Options) (*Engine, error) {
+	e := &Engine{options: o, scripts: make(map[string]*loaded)}
+	child, err := host.Start(ctx, host.Spec{
+		Name:      service,
+		Command:   o.Command,
+		Handshake: handshake,
+		Protocols: protocols(nil),
+		Service:   service,
+		Setup:     e.setUp,
+		Log:       o.Log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	e.process = child
+	return e, nil
+}
+
+// Stop ends the script process; runs in flight fail.
+func (e *Engine) Stop() { e.process.Stop() }
+
+// Status tells how the script process is.
+func (e *Engine) Status() host.Status { return e.process.Status() }
+
+// setUp gives a new process all scripts before it is used. One that it does not
+// take any more fails alone, at its next event.
+func (e *Engine) setUp(ctx context.Context, client any) error {
+	e.mu.Lock()
+	reqs := make([]*pb.LoadRequest, 0, len(e.scripts))
+	for _, l := range e.scripts {
+		reqs = append(reqs, l.req)
+	}
+	e.mu.Unlock()
+	for _, req := range reqs {
+		out, err := client.(pb.TransformServiceClient).Load(ctx, req)
+		if err != nil {
+			return fmt.Errorf("load %s: %w", req.GetName(), err)
+		}
+		if len(out.GetProblems()) > 0 {
+			e.options.Log.Error("a script that was running is not accepted any more", "script", req.GetName())
+		}
+	}
+	return nil
+}
+
+// Compile reads, compiles and loads a script. The error is a *[CompileError] if
+// the script is to blame. Close the transform when no route uses it any more.
+func (e *Engine) Compile(ctx context.Context, s Script) (*Transform, error) {
+	switch ext := filepath.Ext(s.Path); ext {
+	case ".js", ".mjs":
+	case ".ts", ".mts", ".tsx":
+		return nil, fmt.Errorf("%s: TypeScript is not supported yet: write JavaScript in a .js file", s.Name)
+	default:
+		return nil, fmt.Errorf("%s: a transform is a .js file", s.Name)
+	}
+	source, err := os.ReadFile(s.Path)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", s.Name, err)
+	}
+	if len(source) > maxSource {
+		return nil, fmt.Errorf("%s: the file has %d bytes, the limit is %d", s.Name, len(source), maxSource)
+	}
+	if s.Timeout <= 0 {
+		s.Timeout = DefaultTimeout
+	}
+	hash := sha256.Sum256(source)
+	t := &Transform{engine: e, script: s, hash: hex.EncodeToString(hash[:])}
+	// The name is part of the id: it stands in the positions.
+	t.req = &pb.LoadRequest{ScriptId: t.hash + "/" + s.Name, Name: s.Name, Source: source, Timeout: durationpb.New(s.Timeout)}
+
+	// First kept, then loaded: a process that starts in between has it too.
+	e.keep(t.req)
+	if err := e.load(ctx, t.req); err != nil {
+		e.release(t.req)
+		return nil, err
+	}
+	return t, nil
+}
+
+func (e *Engine) keep(req *pb.LoadRequest) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	l := e.scripts[req.GetScriptId()]
+	if l == nil {
+		l = &loaded{req: req}
+		e.scripts[req.GetScriptId()] = l
+	}
+	l.uses++
+}
+
+// release forgets a script when its last transform is gone.
+func (e *Engine) release(req *pb.LoadRequest) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	l := e.scripts[req.GetScriptId()]
+	if l == nil {
+		return
+	}
+	if l.uses--; l.uses > 0 {
+		return
+	}
+	delete(e.scripts, req.GetScriptId())
+	if client, _, err := e.process.Client(); err == nil {
+		// Under the lock, so that it cannot overtake a new Load of the same
+		// script. If it fails, the process keeps a little more memory.
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_, _ = client.(pb.TransformServiceClient).Unload(ctx, &pb.UnloadRequest{ScriptId: req.GetScriptId()})
+	}
+}
+
+// load has the process compile a script. If the process dies on it the next one
+// gets it once more: another script may have been the cause.
+func (e *Engine) load(ctx context.Context, req *pb.LoadRequest) error {
+	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
+	defer cancel()
+	for attempt := 0; ; attempt++ {
+		client, gone, err := e.client(ctx)
+		if err != nil {
+			return fmt.Errorf("%s: %w", req.GetName(), err)
+		}
+		out, err := client.Load(ctx, req)
+		switch {
+		case err == nil && len(out.GetProblems()) == 0:
+			return nil
+		case err == nil:
+			return compileError(req.GetName(), out.GetProblems())
+		case attempt == 0 && lost(err):
+			e.await(ctx, gone)
+			continue
+		case status.Code(err) == codes.DeadlineExceeded:
+			e.process.Kill(client) // it may be busy with it for ever
+			return fmt.Errorf("%s: compiling it did not end in time", req.GetName())
+		default:
+			return fmt.Errorf("%s: the script process failed on it: %w", req.GetName(), err)
+		}
+	}
+}
+
+func compileError(script string, problems []*pb.Problem) *CompileError {
+	e := &CompileError{Script: script}
+	for _, p := range problems {
+		e.Problems = append(e.Problems, Problem{
+			Line: int(p.GetLine()), Column: int(p.GetColumn()), Text: p.GetText(), Excerpt: p.GetLineText(),
+		})
+	}
+	return e
+}
+
+var errUnavailable = errors.New("the script process is not running")
+
+// client returns the live process. It waits for one that is being started.
+func (e *Engine) client(ctx context.Context) (client pb.TransformServiceClient, gone <-chan struct{}, err error) {
+	ctx, cancel := context.WithTimeout(ctx, restartWait)
+	defer cancel()
+	raw, gone, err := e.process.Await(ctx)
+	if err != nil {
+		return nil, nil, errUnavailable
+	}
+	return raw.(pb.TransformServiceClient), gone, nil
+}
+
+// await waits until a process that failed a call is known to be gone, so that
+// the next call does not go to it as well.
+func (e *Engine) await(ctx context.Context, gone <-chan struct{}) {
+	ctx, cancel := context.WithTimeout(ctx, restartWait)
+	defer cancel()
+	select {
+	case <-gone:
+	case <-ctx.Done():
+	}
+}
+
+// lost tells whether a call failed because its process went away.
+func lost(err error) bool {
+	c := status.Code(err)
+	return c == codes.Unavailable || c == codes.Canceled
+}

@@ -1,0 +1,368 @@
+package transforms
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/dop251/goja"
+
+	pb "github.com/hookline/hookline/transforms/transformpb"
+)
+
+// Limits of what one run may hand out, in bytes.
+const (
+	maxOutput = 1 << 20
+	maxLogs   = 64 << 10
+	maxText   = 8 << 10 // of what is thrown, or said with skip and reject
+)
+
+// run is one script on one event, in a sandbox of its own for the time.
+type run struct {
+	program *program
+	sandbox *sandbox
+	req     *pb.RunRequest
+	now     time.Time
+	rand    *rand.Rand // made at its first use
+
+	logs      []string
+	logged    int
+	words     []word
+	unhandled []*goja.Promise // rejected, and nobody has looked yet
+}
+
+type wordKind int
+
+const (
+	skipped wordKind = iota
+	rejected
+)
+
+// word is what ctx.skip or ctx.reject made. It counts only if it is returned.
+type word struct {
+	kind   wordKind
+	text   string
+	object *goja.Object
+	at     place
+}
+
+// failure is a run's end without a result.
+type failure struct {
+	at      place
+	text    string
+	timeout bool
+}
+
+func (f *failure) Error() string { return f.text }
+
+// errExpired is what a script is interrupted with.
+var errExpired = errors.New("the script did not end in time")
+
+// runScript runs the program on one event. It returns at the latest when limit
+// is over, unless a built-in function keeps the script from being interrupted.
+func runScript(p *program, req *pb.RunRequest, limit time.Duration) *pb.RunResponse {
+	out := &pb.RunResponse{}
+	r := &run{program: p, req: req, now: req.GetReceivedAt().AsTime()}
+	err := r.guarded(limit, func() error { return r.shape(out) })
+	out.Logs = r.logs
+	if err != nil {
+		f := r.failureOf(err)
+		out.Messages, out.Skip, out.Reject = nil, nil, nil
+		out.Failure = &pb.Failure{Position: f.at.in(p.name), Text: clip(f.text, maxText)}
+		if f.timeout {
+			out.Failure.Reason = pb.Reason_REASON_TIMEOUT
+		}
+	}
+	return out
+}
+
+// evaluateOnce runs the script's top level, to see that it has what an event needs.
+func evaluateOnce(p *program, limit time.Duration) *failure {
+	r := &run{program: p, req: &pb.RunRequest{}}
+	err := r.guarded(limit, func() error {
+		_, err := r.sandbox.evaluate()
+		return err
+	})
+	if err == nil {
+		return nil
+	}
+	return r.failureOf(err)
+}
+
+// guarded runs f in a sandbox, under the clock and a recover. Only a sandbox
+// that is surely sound is used again.
+func (r *run) guarded(limit time.Duration, f func() error) (err error) {
+	s, err := r.program.sandbox()
+	if err != nil {
+		return err
+	}
+	r.sandbox, s.run = s, r
+	clock := time.AfterFunc(limit, func() { s.rt.Interrupt(errExpired) })
+	sound := false
+	defer func() {
+		// A clock that has run may interrupt at any moment, even the next event.
+		if clock.Stop() && sound {
+			r.program.keep(s)
+		}
+	}()
+	err, sound = recovered(f)
+	if err != nil {
+		// The texts are read while the clock still runs: they are the script's.
+		var known *failure
+		if !errors.As(err, &known) {
+			known, sound = r.describe(err, sound)
+		}
+		err = known
+	}
+	return err
+}
+
+// recovered calls f. It is sound if f did not panic and was not cut off.
+func recovered(f func() error) (err error, sound bool) {
+	defer func() {
+		switch p := recover().(type) {
+		case nil:
+		case error:
+			err, sound = fmt.Errorf("the script engine failed: %w", p), false
+		default:
+			err, sound = errors.New("the script engine failed"), false
+		}
+	}()
+	err = f()
+	var interrupted *goja.InterruptedError
+	var overflow *goja.StackOverflowError
+	return err, !errors.As(err, &interrupted) && !errors.As(err, &overflow)
+}
+
+// shape is the way of an event through the script.
+func (r *run) shape(out *pb.RunResponse) error {
+	script, err := r.sandbox.evaluate()
+	if err != nil {
+		return err
+	}
+	event, err := decodeEvent(r.sandbox.rt, r.req.GetBody())
+	if err != nil {
+		return &failure{text: "the event cannot be read: " + err.Error()}
+	}
+	ctx, err := r.context()
+	if err != nil {
+		return err
+	}
+	result, err := script(goja.Undefined(), event, ctx)
+	if err != nil {
+		return err
+	}
+	if p := promiseOf(result); p != nil {
+		if result, err = r.settled(p); err != nil {
+			return err
+		}
+	}
+	if len(r.unhandled) > 0 {
+		return r.thrown(r.unhandled[0].Result(), "a promise was rejected and not awaited: ")
+	}
+	return r.answer(result, out)
+}
+
+// context is the script's second argument.
+func (r *run) context() (goja.Value, error) {
+	rt, req := r.sandbox.rt, r.req
+	now, err := r.sandbox.date(goja.Undefined(), rt.ToValue(r.now.UnixMilli()))
+	if err != nil {
+		return nil, err
+	}
+	ctx := rt.CreateObject(r.sandbox.words)
+	for _, f := range [...]struct{ name, value string }{
+		{"kind", req.GetKind()}, {"hook", req.GetHook()}, {"study", req.GetStudy()}, {"stage", req.GetStage()},
+		{"route", req.GetRoute()}, {"eventId", req.GetEventId()}, {"deliveryId", req.GetDeliveryId()}, {"ref", req.GetRef()},
+	} {
+		if err := ctx.Set(f.name, f.value); err != nil {
+			return nil, err
+		}
+	}
+	return ctx, ctx.Set("now", now)
+}
+
+// settled is what a returned promise came to. All jobs have run by now.
+func (r *run) settled(p *goja.Promise) (goja.Value, error) {
+	switch p.State() {
+	case goja.PromiseStateFulfilled:
+		return p.Result(), nil
+	case goja.PromiseStateRejected:
+		return nil, r.thrown(p.Result(), "")
+	default:
+		return nil, &failure{text: "the promise that the script returned never settles: there is nothing to wait for (no timers, no fetch)"}
+	}
+}
+
+// answer puts what the script returned into out.
+func (r *run) answer(result goja.Value, out *pb.RunResponse) error {
+	for i := range r.words {
+		if w := &r.words[i]; result.SameAs(w.object) {
+			if w.kind == skipped {
+				out.Skip = &pb.Word{Text: w.text}
+			} else {
+				out.Reject = &pb.Word{Text: w.text}
+			}
+			return nil
+		}
+	}
+	if len(r.words) > 0 {
+		name := [...]string{skipped: "skip", rejected: "reject"}[r.words[0].kind]
+		return &failure{at: r.words[0].at, text: "the result of ctx." + name + " was not returned: write `return ctx." + name + "(...)`"}
+	}
+	content, err := r.content(result)
+	if err != nil {
+		return err
+	}
+	if len(content.GetPayload()) > maxOutput {
+		return &failure{text: fmt.Sprintf("the payload has %d bytes, the limit is %d", len(content.GetPayload()), maxOutput)}
+	}
+	out.Messages = []*pb.Content{content}
+	return nil
+}
+
+func (r *run) content(result goja.Value) (*pb.Content, error) {
+	notPayload := func(what string) (*pb.Content, error) {
+		return nil, &failure{text: "the script returned " + what + ": return an object or a string, ctx.skip(why) or ctx.reject(text)"}
+	}
+	switch {
+	case result == nil || goja.IsUndefined(result):
+		return notPayload("nothing")
+	case goja.IsNull(result):
+		return notPayload("null")
+	case goja.IsNaN(result) || goja.IsInfinity(result):
+		return notPayload("a number that JSON does not have")
+	case goja.IsString(result):
+		return &pb.Content{ContentType: "text/plain; charset=utf-8", Payload: []byte(result.String())}, nil
+	}
+	json, err := r.sandbox.stringify(goja.Undefined(), result)
+	switch {
+	case err != nil:
+		return nil, err
+	case !goja.IsString(json):
+		return notPayload("something that has no JSON form")
+	}
+	return &pb.Content{Payload: []byte(json.String())}, nil
+}
+
+// log is ctx.log and console.log.
+func (r *run) log(call goja.FunctionCall) goja.Value {
+	if r.logged >= maxLogs {
+		return goja.Undefined()
+	}
+	parts := make([]string, 0, len(call.Arguments))
+	for _, a := range call.Arguments {
+		v, err := r.sandbox.show(goja.Undefined(), a)
+		if err != nil {
+			panic(err) // an interrupt: it must end the script
+		}
+		parts = append(parts, strings.TrimSuffix(v.String(), "\n")) // of Error.stack
+	}
+	line := r.program.relocate(strings.Join(parts, " "))
+	if r.logged += len(line) + 1; r.logged >= maxLogs {
+		line = clip(line, len(line)-(r.logged-maxLogs-1)) + " (no more is kept)"
+	}
+	r.logs = append(r.logs, line)
+	return goja.Undefined()
+}
+
+// say is ctx.skip and ctx.reject.
+func (r *run) say(kind wordKind, call goja.FunctionCall) goja.Value {
+	w := word{kind: kind, object: r.sandbox.rt.NewObject()}
+	if a := call.Argument(0); goja.IsString(a) {
+		w.text = clip(a.String(), maxText)
+	} else if kind == rejected {
+		panic(r.sandbox.rt.NewTypeError("ctx.reject needs a text for the user"))
+	} else if !goja.IsUndefined(a) {
+		panic(r.sandbox.rt.NewTypeError("ctx.skip takes a text"))
+	}
+	w.at = r.program.position(r.sandbox.rt.CaptureCallStack(0, nil))
+	r.words = append(r.words, w)
+	return w.object
+}
+
+func (r *run) random() float64 {
+	if r.rand == nil {
+		r.rand = seeded(r.req.GetDeliveryId())
+	}
+	return r.rand.Float64()
+}
+
+// rejection keeps account of rejected promises that nobody handles: an error
+// that got lost would be a silent drop.
+func (r *run) rejection(p *goja.Promise, op goja.PromiseRejectionOperation) {
+	if op == goja.PromiseRejectionReject {
+		r.unhandled = append(r.unhandled, p)
+		return
+	}
+	for i, other := range r.unhandled {
+		if other == p {
+			r.unhandled = append(r.unhandled[:i], r.unhandled[i+1:]...)
+			return
+		}
+	}
+}
+
+// thrown is the failure that a thrown value means.
+func (r *run) thrown(v goja.Value, prefix string) *failure {
+	f := &failure{text: prefix + "undefined"}
+	if v == nil {
+		return f
+	}
+	text, err := r.sandbox.text(goja.Undefined(), v)
+	if err != nil { // cut off: the helper itself catches everything
+		f, _ = r.describe(err, false)
+		return f
+	}
+	f.text = prefix + r.program.relocate(text.String())
+	if o, ok := v.(*goja.Object); ok && o.ClassName() == "Error" {
+		if stack, err := r.sandbox.show(goja.Undefined(), v); err == nil {
+			f.at = r.program.positionIn(stack.String())
+		}
+	}
+	return f
+}
+
+// describe finds words and a position for an error. sound says whether the
+// runtime may still be used.
+func (r *run) describe(err error, sound bool) (*failure, bool) {
+	var interrupted *goja.InterruptedError
+	var overflow *goja.StackOverflowError
+	var thrown *goja.Exception
+	switch {
+	case errors.As(err, &interrupted):
+		return &failure{at: r.program.position(interrupted.Stack()), text: errExpired.Error(), timeout: true}, false
+	case errors.As(err, &overflow):
+		return &failure{at: r.program.position(overflow.Stack()), text: fmt.Sprintf("RangeError: functions call each other deeper than %d levels", maxCalls)}, false
+	case errors.As(err, &thrown):
+		var f *failure
+		failed, still := recovered(func() error { f = r.thrown(thrown.Value(), ""); return nil })
+		if failed != nil {
+			return &failure{at: r.program.position(thrown.Stack()), text: "[a value that cannot be shown]"}, false
+		}
+		if at := r.program.position(thrown.Stack()); at != (place{}) {
+			f.at = at
+		}
+		return f, sound && still
+	default:
+		return &failure{text: err.Error()}, sound
+	}
+}
+
+func (r *run) failureOf(err error) *failure {
+	var f *failure
+	if errors.As(err, &f) {
+		return f
+	}
+	return &failure{text: err.Error()}
+}
+
+// clip caps s at limit bytes.
+func clip(s string, limit int) string {
+	if len(s) <= limit {
+		return strings.ToValidUTF8(s, "?")
+	}
+	return strings.ToValidUTF8(s[:max(0, limit)], "") + "…"
+}

@@ -1,0 +1,141 @@
+package transforms
+
+import (
+	_ "embed"
+	"errors"
+	"math/rand/v2"
+	"reflect"
+	"time"
+
+	"github.com/dop251/goja"
+	"github.com/dop251/goja/parser"
+)
+
+// maxCalls is how deep a script's functions may call each other.
+const maxCalls = 2000
+
+//go:embed sandbox.js
+var sandboxSource string
+
+var sandboxCode = goja.MustCompile("sandbox.js", sandboxSource, false)
+
+// sandbox is a runtime with frozen globals and one program's wrapper function,
+// whose every call is a fresh module scope. One run uses it at a time.
+//
+// The runtime is entered only through callables. They drain the queue of
+// promise jobs before they return: a job left behind would run in the next
+// event (no state).
+type sandbox struct {
+	rt     *goja.Runtime
+	module goja.Callable // module(collect): evaluates the script, collects its default export
+	export goja.Value    // what the last evaluation exported
+
+	words     *goja.Object // prototype of ctx: log, skip, reject
+	show      goja.Callable
+	text      goja.Callable
+	stringify goja.Callable
+	date      goja.Callable
+	collect   goja.Value
+
+	run *run // the one that is on now
+}
+
+// newSandbox makes a runtime for the program. Nothing of the script runs yet.
+func newSandbox(p *program) (*sandbox, error) {
+	s := &sandbox{rt: goja.New()}
+	s.rt.SetMaxCallStackSize(maxCalls)
+	s.rt.SetParserOptions(parser.WithDisableSourceMaps) // of eval: they would open files
+	s.rt.SetTimeSource(func() time.Time { return s.run.now })
+	s.rt.SetRandSource(func() float64 { return s.run.random() })
+	s.rt.SetPromiseRejectionTracker(func(p *goja.Promise, op goja.PromiseRejectionOperation) { s.run.rejection(p, op) })
+
+	v, err := s.rt.RunProgram(sandboxCode)
+	if err != nil {
+		return nil, err
+	}
+	prepare, _ := goja.AssertFunction(v)
+	made, err := prepare(goja.Undefined(),
+		s.rt.ToValue(func(c goja.FunctionCall) goja.Value { return s.run.log(c) }),
+		s.rt.ToValue(func(c goja.FunctionCall) goja.Value { return s.run.say(skipped, c) }),
+		s.rt.ToValue(func(c goja.FunctionCall) goja.Value { return s.run.say(rejected, c) }),
+	)
+	if err != nil {
+		return nil, err
+	}
+	o := made.(*goja.Object)
+	s.words = o.Get("words").(*goja.Object)
+	s.collect = s.rt.ToValue(func(c goja.FunctionCall) goja.Value {
+		s.export = c.Argument(0)
+		return goja.Undefined()
+	})
+	if v, err = s.rt.RunProgram(p.code); err != nil {
+		return nil, err
+	}
+	ok := true
+	for f, v := range map[*goja.Callable]goja.Value{
+		&s.module: v, &s.show: o.Get("show"), &s.text: o.Get("text"), &s.stringify: o.Get("stringify"), &s.date: o.Get("date"),
+	} {
+		var isFunc bool
+		*f, isFunc = goja.AssertFunction(v)
+		ok = ok && isFunc
+	}
+	if !ok {
+		return nil, errors.New("the sandbox lacks a function")
+	}
+	return s, nil
+}
+
+// evaluate runs the script's top level afresh and returns its default export.
+func (s *sandbox) evaluate() (goja.Callable, error) {
+	s.export = goja.Undefined()
+	if _, err := s.module(goja.Undefined(), s.collect); err != nil {
+		return nil, err
+	}
+	f, ok := goja.AssertFunction(s.export)
+	if !ok {
+		return nil, errors.New("the default export is not a function: write `export default function (event, ctx) { ... }`")
+	}
+	return f, nil
+}
+
+// sandbox takes an idle sandbox or makes one.
+func (p *program) sandbox() (*sandbox, error) {
+	select {
+	case s := <-p.idle:
+		return s, nil
+	default:
+		return newSandbox(p)
+	}
+}
+
+// keep puts a sandbox back for the next event.
+func (p *program) keep(s *sandbox) {
+	s.run, s.export = nil, nil
+	select {
+	case p.idle <- s:
+	default:
+	}
+}
+
+var promiseType = reflect.TypeFor[*goja.Promise]()
+
+// promiseOf returns the promise behind v, or nil. Export alone would copy every
+// other object, and run its getters.
+func promiseOf(v goja.Value) *goja.Promise {
+	o, ok := v.(*goja.Object)
+	if !ok || o.ExportType() != promiseType {
+		return nil
+	}
+	p, _ := o.Export().(*goja.Promise)
+	return p
+}
+
+// seeded are random numbers that depend on the delivery alone.
+func seeded(deliveryID string) *rand.Rand {
+	var seed [32]byte
+	copy(seed[:], deliveryID) // a UUID has 36 characters, the last four fold in
+	for i := len(seed); i < len(deliveryID); i++ {
+		seed[i%len(seed)] ^= deliveryID[i]
+	}
+	return rand.New(rand.NewChaCha8(seed))
+}

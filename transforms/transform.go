@@ -1,0 +1,177 @@
+package transforms
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/hookline/hookline/core"
+	pb "github.com/hookline/hookline/transforms/transformpb"
+)
+
+const (
+	// grace is how long after an event's budget the process may still answer.
+	grace = 50 * time.Millisecond
+	// queueWait is how long an event waits for its turn, if the caller's deadline
+	// is not earlier. It also bounds how long a frozen process goes unnoticed.
+	queueWait = 2 * time.Second
+)
+
+// Transform is a compiled script.
+type Transform struct {
+	engine *Engine
+	script Script
+	hash   string
+	req    *pb.LoadRequest
+	closed sync.Once
+}
+
+var _ core.Transformer = (*Transform)(nil)
+
+// Hash is the SHA-256 of the script's source, in hex.
+func (t *Transform) Hash() string { return t.hash }
+
+// Close lets the process forget the script. Runs that have begun end on it; none
+// may begin after it.
+func (t *Transform) Close() { t.closed.Do(func() { t.engine.release(t.req) }) }
+
+// Transform runs the script on an event: at most for its timeout, from when its
+// turn comes, and not beyond ctx's deadline. ctx's cancellation is not passed on.
+//
+// If the process ends during the run, whoever is to blame, the script runs once
+// more on the next process; it gives the same bytes (invariant 9). A run that
+// the process had to be killed for is not repeated.
+func (t *Transform) Transform(ctx context.Context, ev *core.Event, route *core.Route, deliveryID string) (core.Shaped, error) {
+	req := &pb.RunRequest{
+		ScriptId: t.req.GetScriptId(),
+		Body:     ev.Body, Kind: string(ev.Kind),
+		Hook: ev.Hook.Name, Study: ev.Hook.Study, Stage: string(ev.Hook.Stage), Route: route.Name,
+		EventId: ev.ID, DeliveryId: deliveryID, Ref: ev.Ref, ReceivedAt: timestamppb.New(ev.ReceivedAt),
+	}
+	req.Timeout = durationpb.New(t.script.Timeout)
+	reloaded := false
+	for attempt := 0; ; attempt++ {
+		client, gone, err := t.engine.client(ctx)
+		if err != nil {
+			return core.Shaped{}, t.unavailable(ctx, err)
+		}
+		budget := queueWait + t.script.Timeout
+		if deadline, ok := ctx.Deadline(); ok {
+			budget = min(budget, time.Until(deadline))
+		}
+		if budget <= 0 {
+			return core.Shaped{}, t.expired(ctx, route, "", "no time was left to run the script")
+		}
+		req.Budget = durationpb.New(budget)
+		rpcCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), budget+grace)
+		out, err := client.Run(rpcCtx, req)
+		cancel()
+		switch {
+		case err == nil:
+			if out.GetFailure().GetReason() == pb.Reason_REASON_STUCK {
+				t.kill(client, ev, route, deliveryID)
+			}
+			return t.result(ctx, out, route, deliveryID)
+		case status.Code(err) == codes.DeadlineExceeded:
+			t.kill(client, ev, route, deliveryID)
+			return core.Shaped{}, t.expired(ctx, route, "", "the script process did not answer in time")
+		case status.Code(err) == codes.NotFound && !reloaded:
+			// A process without the script cannot be; if it is, mend it.
+			reloaded = true
+			attempt--
+			if err := t.engine.load(ctx, t.req); err != nil {
+				return core.Shaped{}, failed("", err.Error())
+			}
+		case attempt == 0 && lost(err):
+			t.engine.await(ctx, gone)
+		case lost(err):
+			return core.Shaped{}, failed("", "the script process ended twice while the script ran")
+		default:
+			return core.Shaped{}, failed("", "the script process failed: "+err.Error())
+		}
+	}
+}
+
+// kill ends a process that does not obey its deadline (invariant 4). The log
+// gets ids only.
+func (t *Transform) kill(client pb.TransformServiceClient, ev *core.Event, route *core.Route, deliveryID string) {
+	t.engine.options.Log.Warn("a script did not obey its deadline, its process is killed",
+		"script", t.script.Name, "route", route.Name, "event", ev.ID, "delivery", deliveryID)
+	t.engine.process.Kill(client)
+}
+
+// result turns the process's answer into the core's.
+func (t *Transform) result(ctx context.Context, out *pb.RunResponse, route *core.Route, deliveryID string) (core.Shaped, error) {
+	for _, line := range out.GetLogs() {
+		t.show(deliveryID, line)
+	}
+	switch f := out.GetFailure(); {
+	case f.GetReason() == pb.Reason_REASON_TIMEOUT, f.GetReason() == pb.Reason_REASON_STUCK,
+		f.GetReason() == pb.Reason_REASON_QUEUED && isOver(ctx):
+		return core.Shaped{}, t.expired(ctx, route, f.GetPosition(), f.GetText())
+	case f != nil:
+		err := failed(f.GetPosition(), f.GetText())
+		t.show(deliveryID, err.Error())
+		return core.Shaped{}, err
+	case out.GetSkip() != nil:
+		return core.Shaped{Skip: &out.GetSkip().Text}, nil
+	case out.GetReject() != nil:
+		return core.Shaped{Reject: &out.GetReject().Text}, nil
+	case len(out.GetMessages()) == 0:
+		return core.Shaped{}, failed("", "the script process gave no result")
+	}
+	shaped := core.Shaped{Messages: make([]core.Content, 0, len(out.GetMessages()))}
+	for _, m := range out.GetMessages() {
+		shaped.Messages = append(shaped.Messages, core.Content{ContentType: m.GetContentType(), Payload: m.GetPayload()})
+	}
+	return shaped, nil
+}
+
+func (t *Transform) show(deliveryID, text string) {
+	if t.engine.options.ShowOutput != nil {
+		t.engine.options.ShowOutput(t.script.Name, deliveryID, text)
+	}
+}
+
+// unavailable is the error when there was no process to run on.
+func (t *Transform) unavailable(ctx context.Context, err error) error {
+	script := failed("", err.Error())
+	if ctx.Err() == nil {
+		return script
+	}
+	var budget *core.Expired
+	if errors.As(context.Cause(ctx), &budget) {
+		return &timeoutError{script, budget}
+	}
+	return script
+}
+
+func failed(position, text string) *core.ScriptError {
+	return &core.ScriptError{Code: core.TransformFailed, Position: position, Text: text}
+}
+
+// expired is the error when time has run out. It names the clock that did: the
+// script's own, or the caller's if that one is over as well.
+func (t *Transform) expired(ctx context.Context, route *core.Route, position, text string) error {
+	err := &timeoutError{
+		script: &core.ScriptError{Code: core.ScriptTimeout, Position: position, Text: text},
+		clock:  &core.Expired{Setting: "routes." + route.Name + ".script_timeout", After: t.script.Timeout},
+	}
+	if isOver(ctx) {
+		<-ctx.Done() // its timer may be a moment late
+		errors.As(context.Cause(ctx), &err.clock)
+	}
+	return err
+}
+
+// isOver tells whether ctx's deadline has come.
+func isOver(ctx context.Context) bool {
+	deadline, ok := ctx.Deadline()
+	return ok && time.Until(deadline) <= 0
+}
