@@ -53,7 +53,7 @@ func (s *server) Describe(context.Context, *pb.DescribeRequest) (out *pb.Describ
 	return &pb.DescribeResponse{
 		Name: d.Name, Version: d.Version,
 		Idempotent: d.Idempotent, Exclusive: d.Exclusive,
-		SettingsSchema: d.Settings,
+		SettingsSchema: d.Settings, Stream: true,
 	}, nil
 }
 
@@ -66,19 +66,27 @@ func (s *server) Configure(ctx context.Context, req *pb.ConfigureRequest) (out *
 	return out, nil
 }
 
-func (s *server) Deliver(ctx context.Context, req *pb.DeliverRequest) (out *pb.DeliverResponse, err error) {
-	defer notPanic(&err)
+func (s *server) Deliver(ctx context.Context, req *pb.DeliverRequest) (*pb.DeliverResponse, error) {
 	ctx, cancel := within(ctx, req.GetTimeout())
 	defer cancel()
-	r := s.impl.Deliver(ctx, &transport.Message{
+	r, err := s.deliver(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	return &pb.DeliverResponse{Receipt: r}, nil
+}
+
+// deliver makes one attempt, by whichever way the call came.
+func (s *server) deliver(ctx context.Context, req *pb.DeliverRequest) (out *pb.Receipt, err error) {
+	defer notPanic(&err)
+	return toReceipt(s.impl.Deliver(ctx, &transport.Message{
 		ID: req.GetMessageId(), EventID: req.GetEventId(), DeliveryID: req.GetDeliveryId(), Attempt: int(req.GetAttempt()),
 		Hook: req.GetHook(), Route: req.GetRoute(), Study: req.GetStudy(), Stage: req.GetStage(),
 		Lane: req.GetLane(), Kind: req.GetKind(),
 		ReceivedAt: req.GetReceivedAt().AsTime(), TraceParent: req.GetTraceparent(),
 		ContentType: req.GetContentType(), Headers: req.GetHeaders(), Key: req.GetKey(), Path: req.GetPath(),
 		Payload: req.GetPayload(),
-	})
-	return &pb.DeliverResponse{Receipt: toReceipt(r)}, nil
+	})), nil
 }
 
 func (s *server) Check(ctx context.Context, req *pb.CheckRequest) (out *pb.CheckResponse, err error) {
@@ -131,7 +139,8 @@ func SettingErrors(err error) []*transport.SettingError {
 // Client is the host's side of the hop: the contract in plain Go over gRPC. Its
 // errors are gRPC status errors and mean that plugin or protocol broke.
 type Client struct {
-	rpc pb.TransportServiceClient
+	rpc    pb.TransportServiceClient
+	stream *stream // nil: Deliver is called for each message
 }
 
 // NewClient speaks the contract over conn.
@@ -139,17 +148,28 @@ func NewClient(conn grpc.ClientConnInterface) *Client {
 	return &Client{rpc: pb.NewTransportServiceClient(conn)}
 }
 
-// Describe asks what the plugin is.
-func (c *Client) Describe(ctx context.Context) (transport.Description, error) {
+// Describe asks what the plugin is. streams tells whether Open is possible.
+func (c *Client) Describe(ctx context.Context) (about transport.Description, streams bool, err error) {
 	r, err := c.rpc.Describe(ctx, &pb.DescribeRequest{})
 	if err != nil {
-		return transport.Description{}, fmt.Errorf("describe: %w", err)
+		return transport.Description{}, false, fmt.Errorf("describe: %w", err)
 	}
 	return transport.Description{
 		Name: r.GetName(), Version: r.GetVersion(),
 		Idempotent: r.GetIdempotent(), Exclusive: r.GetExclusive(),
 		Settings: r.GetSettingsSchema(),
-	}, nil
+	}, r.GetStream(), nil
+}
+
+// Open makes later Deliver calls share one stream. It comes once, after Configure
+// and before the first Deliver. The stream ends with the connection.
+func (c *Client) Open() error {
+	s, err := openStream(c.rpc)
+	if err != nil {
+		return fmt.Errorf("stream: %w", err)
+	}
+	c.stream = s
+	return nil
 }
 
 // Configure hands over the settings. Settings that the plugin refuses are joined
@@ -166,24 +186,33 @@ func (c *Client) Configure(ctx context.Context, settings json.RawMessage) error 
 	return errors.Join(refused...)
 }
 
-// Deliver makes one attempt that is to end within timeout; ctx's deadline should
-// be a little later.
-func (c *Client) Deliver(ctx context.Context, m *transport.Message, timeout time.Duration) (transport.Receipt, error) {
-	r, err := c.rpc.Deliver(ctx, &pb.DeliverRequest{
+// Deliver makes one attempt that is to end within timeout. It waits for grace
+// longer, because a receipt says more than a timeout; what ctx allows does not
+// matter, an attempt that has begun is waited for.
+func (c *Client) Deliver(ctx context.Context, m *transport.Message, timeout, grace time.Duration) (transport.Receipt, error) {
+	req := &pb.DeliverRequest{
 		MessageId: m.ID, EventId: m.EventID, DeliveryId: m.DeliveryID, Attempt: int32(m.Attempt),
 		Hook: m.Hook, Route: m.Route, Study: m.Study, Stage: m.Stage, Lane: m.Lane, Kind: m.Kind,
 		ReceivedAt: timestamppb.New(m.ReceivedAt), Traceparent: m.TraceParent,
 		ContentType: m.ContentType, Headers: m.Headers, Key: m.Key, Path: m.Path, Payload: m.Payload,
 		Timeout: durationpb.New(timeout),
-	})
+	}
+	if c.stream != nil {
+		return c.stream.deliver(req, timeout, grace)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout+grace)
+	defer cancel()
+	r, err := c.rpc.Deliver(ctx, req)
 	if err != nil {
 		return transport.Receipt{}, fmt.Errorf("deliver: %w", err)
 	}
 	return fromReceipt(r.GetReceipt()), nil
 }
 
-// Check asks whether the target could be reached.
-func (c *Client) Check(ctx context.Context, timeout time.Duration) (transport.Receipt, error) {
+// Check asks whether the target could be reached; see Deliver for the times.
+func (c *Client) Check(ctx context.Context, timeout, grace time.Duration) (transport.Receipt, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout+grace)
+	defer cancel()
 	r, err := c.rpc.Check(ctx, &pb.CheckRequest{Timeout: durationpb.New(timeout)})
 	if err != nil {
 		return transport.Receipt{}, fmt.Errorf("check: %w", err)

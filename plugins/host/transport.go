@@ -71,7 +71,7 @@ func start(ctx context.Context, spec TransportSpec) (l life, err error) {
 	var settings json.RawMessage // resolved at the first start, the same for every later one
 	setup := func(ctx context.Context, raw any) error {
 		client := raw.(*plugins.Client)
-		about, err := client.Describe(ctx)
+		about, streams, err := client.Describe(ctx)
 		if err != nil {
 			return err
 		}
@@ -83,7 +83,13 @@ func start(ctx context.Context, spec TransportSpec) (l life, err error) {
 			l.redact.Hide(secrets...)
 			l.about, settings = about, resolved
 		}
-		return l.redact.settings(client.Configure(ctx, settings))
+		if err := client.Configure(ctx, settings); err != nil {
+			return l.redact.settings(err)
+		}
+		if !streams {
+			return nil
+		}
+		return client.Open()
 	}
 	l.child, err = Start(ctx, Spec{
 		Name:      "transport " + spec.Name,
@@ -167,14 +173,14 @@ func (t *Transport) Stop() {
 // ctx's deadline.
 func (t *Transport) Deliver(ctx context.Context, m *transport.Message) transport.Receipt {
 	return t.call(ctx, func(ctx context.Context, c *plugins.Client, timeout time.Duration) (transport.Receipt, error) {
-		return c.Deliver(ctx, m, timeout)
+		return c.Deliver(ctx, m, timeout, grace)
 	})
 }
 
 // Check tells whether the target could be reached.
 func (t *Transport) Check(ctx context.Context) transport.Receipt {
 	return t.call(ctx, func(ctx context.Context, c *plugins.Client, timeout time.Duration) (transport.Receipt, error) {
-		return c.Check(ctx, timeout)
+		return c.Check(ctx, timeout, grace)
 	})
 }
 
@@ -195,11 +201,7 @@ func (t *Transport) call(ctx context.Context, rpc func(context.Context, *plugins
 	if timeout <= 0 {
 		return transport.Failed(transport.None, transport.Timeout, "no time was left for an attempt")
 	}
-	// The caller's cancellation does not cross: an attempt that has begun is
-	// waited for, its outcome is worth knowing.
-	rpcCtx, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline.Add(grace))
-	defer cancel()
-	r, err := rpc(rpcCtx, raw.(*plugins.Client), timeout)
+	r, err := rpc(ctx, raw.(*plugins.Client), timeout)
 	if err != nil {
 		return t.broken(err, gone)
 	}

@@ -129,8 +129,10 @@ type DescribeResponse struct {
 	Exclusive bool `protobuf:"varint,4,opt,name=exclusive,proto3" json:"exclusive,omitempty"`
 	// JSON Schema 2020-12 of the settings; "writeOnly": true marks a secret.
 	SettingsSchema []byte `protobuf:"bytes,5,opt,name=settings_schema,json=settingsSchema,proto3" json:"settings_schema,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The plugin serves Stream.
+	Stream        bool `protobuf:"varint,6,opt,name=stream,proto3" json:"stream,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DescribeResponse) Reset() {
@@ -196,6 +198,13 @@ func (x *DescribeResponse) GetSettingsSchema() []byte {
 		return x.SettingsSchema
 	}
 	return nil
+}
+
+func (x *DescribeResponse) GetStream() bool {
+	if x != nil {
+		return x.Stream
+	}
+	return false
 }
 
 type ConfigureRequest struct {
@@ -568,6 +577,190 @@ func (x *DeliverResponse) GetReceipt() *Receipt {
 	return nil
 }
 
+// StreamRequest is one frame from the host.
+type StreamRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Names the call within the stream; never used twice.
+	Call uint64 `protobuf:"varint,1,opt,name=call,proto3" json:"call,omitempty"`
+	// Types that are valid to be assigned to Frame:
+	//
+	//	*StreamRequest_Deliver
+	//	*StreamRequest_Cancel
+	Frame         isStreamRequest_Frame `protobuf_oneof:"frame"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamRequest) Reset() {
+	*x = StreamRequest{}
+	mi := &file_plugins_transportpb_transport_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamRequest) ProtoMessage() {}
+
+func (x *StreamRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_plugins_transportpb_transport_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamRequest.ProtoReflect.Descriptor instead.
+func (*StreamRequest) Descriptor() ([]byte, []int) {
+	return file_plugins_transportpb_transport_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *StreamRequest) GetCall() uint64 {
+	if x != nil {
+		return x.Call
+	}
+	return 0
+}
+
+func (x *StreamRequest) GetFrame() isStreamRequest_Frame {
+	if x != nil {
+		return x.Frame
+	}
+	return nil
+}
+
+func (x *StreamRequest) GetDeliver() *DeliverRequest {
+	if x != nil {
+		if x, ok := x.Frame.(*StreamRequest_Deliver); ok {
+			return x.Deliver
+		}
+	}
+	return nil
+}
+
+func (x *StreamRequest) GetCancel() *Cancel {
+	if x != nil {
+		if x, ok := x.Frame.(*StreamRequest_Cancel); ok {
+			return x.Cancel
+		}
+	}
+	return nil
+}
+
+type isStreamRequest_Frame interface {
+	isStreamRequest_Frame()
+}
+
+type StreamRequest_Deliver struct {
+	// Begins the call. Its timeout is the call's deadline.
+	Deliver *DeliverRequest `protobuf:"bytes,2,opt,name=deliver,proto3,oneof"`
+}
+
+type StreamRequest_Cancel struct {
+	// The host no longer waits for the call; no answer is expected.
+	Cancel *Cancel `protobuf:"bytes,3,opt,name=cancel,proto3,oneof"`
+}
+
+func (*StreamRequest_Deliver) isStreamRequest_Frame() {}
+
+func (*StreamRequest_Cancel) isStreamRequest_Frame() {}
+
+type Cancel struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Cancel) Reset() {
+	*x = Cancel{}
+	mi := &file_plugins_transportpb_transport_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Cancel) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Cancel) ProtoMessage() {}
+
+func (x *Cancel) ProtoReflect() protoreflect.Message {
+	mi := &file_plugins_transportpb_transport_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
+func (*Cancel) Descriptor() ([]byte, []int) {
+	return file_plugins_transportpb_transport_proto_rawDescGZIP(), []int{8}
+}
+
+// StreamResponse ends a call.
+type StreamResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Call  uint64                 `protobuf:"varint,1,opt,name=call,proto3" json:"call,omitempty"`
+	// Absent if the plugin failed on the call, as a gRPC error of Deliver is.
+	Receipt       *Receipt `protobuf:"bytes,2,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamResponse) Reset() {
+	*x = StreamResponse{}
+	mi := &file_plugins_transportpb_transport_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamResponse) ProtoMessage() {}
+
+func (x *StreamResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_plugins_transportpb_transport_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamResponse.ProtoReflect.Descriptor instead.
+func (*StreamResponse) Descriptor() ([]byte, []int) {
+	return file_plugins_transportpb_transport_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *StreamResponse) GetCall() uint64 {
+	if x != nil {
+		return x.Call
+	}
+	return 0
+}
+
+func (x *StreamResponse) GetReceipt() *Receipt {
+	if x != nil {
+		return x.Receipt
+	}
+	return nil
+}
+
 type CheckRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Timeout       *durationpb.Duration   `protobuf:"bytes,1,opt,name=timeout,proto3" json:"timeout,omitempty"`
@@ -577,7 +770,7 @@ type CheckRequest struct {
 
 func (x *CheckRequest) Reset() {
 	*x = CheckRequest{}
-	mi := &file_plugins_transportpb_transport_proto_msgTypes[7]
+	mi := &file_plugins_transportpb_transport_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -589,7 +782,7 @@ func (x *CheckRequest) String() string {
 func (*CheckRequest) ProtoMessage() {}
 
 func (x *CheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_transportpb_transport_proto_msgTypes[7]
+	mi := &file_plugins_transportpb_transport_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -602,7 +795,7 @@ func (x *CheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
 func (*CheckRequest) Descriptor() ([]byte, []int) {
-	return file_plugins_transportpb_transport_proto_rawDescGZIP(), []int{7}
+	return file_plugins_transportpb_transport_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *CheckRequest) GetTimeout() *durationpb.Duration {
@@ -621,7 +814,7 @@ type CheckResponse struct {
 
 func (x *CheckResponse) Reset() {
 	*x = CheckResponse{}
-	mi := &file_plugins_transportpb_transport_proto_msgTypes[8]
+	mi := &file_plugins_transportpb_transport_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -633,7 +826,7 @@ func (x *CheckResponse) String() string {
 func (*CheckResponse) ProtoMessage() {}
 
 func (x *CheckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_transportpb_transport_proto_msgTypes[8]
+	mi := &file_plugins_transportpb_transport_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -646,7 +839,7 @@ func (x *CheckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckResponse.ProtoReflect.Descriptor instead.
 func (*CheckResponse) Descriptor() ([]byte, []int) {
-	return file_plugins_transportpb_transport_proto_rawDescGZIP(), []int{8}
+	return file_plugins_transportpb_transport_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *CheckResponse) GetReceipt() *Receipt {
@@ -674,7 +867,7 @@ type Receipt struct {
 
 func (x *Receipt) Reset() {
 	*x = Receipt{}
-	mi := &file_plugins_transportpb_transport_proto_msgTypes[9]
+	mi := &file_plugins_transportpb_transport_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -686,7 +879,7 @@ func (x *Receipt) String() string {
 func (*Receipt) ProtoMessage() {}
 
 func (x *Receipt) ProtoReflect() protoreflect.Message {
-	mi := &file_plugins_transportpb_transport_proto_msgTypes[9]
+	mi := &file_plugins_transportpb_transport_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -699,7 +892,7 @@ func (x *Receipt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Receipt.ProtoReflect.Descriptor instead.
 func (*Receipt) Descriptor() ([]byte, []int) {
-	return file_plugins_transportpb_transport_proto_rawDescGZIP(), []int{9}
+	return file_plugins_transportpb_transport_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Receipt) GetEffect() Effect {
@@ -763,7 +956,7 @@ var File_plugins_transportpb_transport_proto protoreflect.FileDescriptor
 const file_plugins_transportpb_transport_proto_rawDesc = "" +
 	"\n" +
 	"#plugins/transportpb/transport.proto\x12\x1ahookline.transport.v1alpha\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x11\n" +
-	"\x0fDescribeRequest\"\xa7\x01\n" +
+	"\x0fDescribeRequest\"\xbf\x01\n" +
 	"\x10DescribeResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x1e\n" +
@@ -771,7 +964,8 @@ const file_plugins_transportpb_transport_proto_rawDesc = "" +
 	"idempotent\x18\x03 \x01(\bR\n" +
 	"idempotent\x12\x1c\n" +
 	"\texclusive\x18\x04 \x01(\bR\texclusive\x12'\n" +
-	"\x0fsettings_schema\x18\x05 \x01(\fR\x0esettingsSchema\".\n" +
+	"\x0fsettings_schema\x18\x05 \x01(\fR\x0esettingsSchema\x12\x16\n" +
+	"\x06stream\x18\x06 \x01(\bR\x06stream\".\n" +
 	"\x10ConfigureRequest\x12\x1a\n" +
 	"\bsettings\x18\x01 \x01(\fR\bsettings\"U\n" +
 	"\x11ConfigureResponse\x12@\n" +
@@ -806,7 +1000,16 @@ const file_plugins_transportpb_transport_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"P\n" +
 	"\x0fDeliverResponse\x12=\n" +
-	"\areceipt\x18\x01 \x01(\v2#.hookline.transport.v1alpha.ReceiptR\areceipt\"C\n" +
+	"\areceipt\x18\x01 \x01(\v2#.hookline.transport.v1alpha.ReceiptR\areceipt\"\xb2\x01\n" +
+	"\rStreamRequest\x12\x12\n" +
+	"\x04call\x18\x01 \x01(\x04R\x04call\x12F\n" +
+	"\adeliver\x18\x02 \x01(\v2*.hookline.transport.v1alpha.DeliverRequestH\x00R\adeliver\x12<\n" +
+	"\x06cancel\x18\x03 \x01(\v2\".hookline.transport.v1alpha.CancelH\x00R\x06cancelB\a\n" +
+	"\x05frame\"\b\n" +
+	"\x06Cancel\"c\n" +
+	"\x0eStreamResponse\x12\x12\n" +
+	"\x04call\x18\x01 \x01(\x04R\x04call\x12=\n" +
+	"\areceipt\x18\x02 \x01(\v2#.hookline.transport.v1alpha.ReceiptR\areceipt\"C\n" +
 	"\fCheckRequest\x123\n" +
 	"\atimeout\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\atimeout\"N\n" +
 	"\rCheckResponse\x12=\n" +
@@ -825,11 +1028,12 @@ const file_plugins_transportpb_transport_proto_rawDesc = "" +
 	"\x12EFFECT_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vEFFECT_NONE\x10\x01\x12\x0f\n" +
 	"\vEFFECT_DONE\x10\x02\x12\x12\n" +
-	"\x0eEFFECT_UNKNOWN\x10\x032\xa5\x03\n" +
+	"\x0eEFFECT_UNKNOWN\x10\x032\x8a\x04\n" +
 	"\x10TransportService\x12e\n" +
 	"\bDescribe\x12+.hookline.transport.v1alpha.DescribeRequest\x1a,.hookline.transport.v1alpha.DescribeResponse\x12h\n" +
 	"\tConfigure\x12,.hookline.transport.v1alpha.ConfigureRequest\x1a-.hookline.transport.v1alpha.ConfigureResponse\x12b\n" +
-	"\aDeliver\x12*.hookline.transport.v1alpha.DeliverRequest\x1a+.hookline.transport.v1alpha.DeliverResponse\x12\\\n" +
+	"\aDeliver\x12*.hookline.transport.v1alpha.DeliverRequest\x1a+.hookline.transport.v1alpha.DeliverResponse\x12c\n" +
+	"\x06Stream\x12).hookline.transport.v1alpha.StreamRequest\x1a*.hookline.transport.v1alpha.StreamResponse(\x010\x01\x12\\\n" +
 	"\x05Check\x12(.hookline.transport.v1alpha.CheckRequest\x1a).hookline.transport.v1alpha.CheckResponseB2Z0github.com/hookline/hookline/plugins/transportpbb\x06proto3"
 
 var (
@@ -845,7 +1049,7 @@ func file_plugins_transportpb_transport_proto_rawDescGZIP() []byte {
 }
 
 var file_plugins_transportpb_transport_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_plugins_transportpb_transport_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_plugins_transportpb_transport_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_plugins_transportpb_transport_proto_goTypes = []any{
 	(Effect)(0),                   // 0: hookline.transport.v1alpha.Effect
 	(*DescribeRequest)(nil),       // 1: hookline.transport.v1alpha.DescribeRequest
@@ -855,36 +1059,44 @@ var file_plugins_transportpb_transport_proto_goTypes = []any{
 	(*SettingError)(nil),          // 5: hookline.transport.v1alpha.SettingError
 	(*DeliverRequest)(nil),        // 6: hookline.transport.v1alpha.DeliverRequest
 	(*DeliverResponse)(nil),       // 7: hookline.transport.v1alpha.DeliverResponse
-	(*CheckRequest)(nil),          // 8: hookline.transport.v1alpha.CheckRequest
-	(*CheckResponse)(nil),         // 9: hookline.transport.v1alpha.CheckResponse
-	(*Receipt)(nil),               // 10: hookline.transport.v1alpha.Receipt
-	nil,                           // 11: hookline.transport.v1alpha.DeliverRequest.HeadersEntry
-	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 13: google.protobuf.Duration
+	(*StreamRequest)(nil),         // 8: hookline.transport.v1alpha.StreamRequest
+	(*Cancel)(nil),                // 9: hookline.transport.v1alpha.Cancel
+	(*StreamResponse)(nil),        // 10: hookline.transport.v1alpha.StreamResponse
+	(*CheckRequest)(nil),          // 11: hookline.transport.v1alpha.CheckRequest
+	(*CheckResponse)(nil),         // 12: hookline.transport.v1alpha.CheckResponse
+	(*Receipt)(nil),               // 13: hookline.transport.v1alpha.Receipt
+	nil,                           // 14: hookline.transport.v1alpha.DeliverRequest.HeadersEntry
+	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 16: google.protobuf.Duration
 }
 var file_plugins_transportpb_transport_proto_depIdxs = []int32{
 	5,  // 0: hookline.transport.v1alpha.ConfigureResponse.errors:type_name -> hookline.transport.v1alpha.SettingError
-	12, // 1: hookline.transport.v1alpha.DeliverRequest.received_at:type_name -> google.protobuf.Timestamp
-	11, // 2: hookline.transport.v1alpha.DeliverRequest.headers:type_name -> hookline.transport.v1alpha.DeliverRequest.HeadersEntry
-	13, // 3: hookline.transport.v1alpha.DeliverRequest.timeout:type_name -> google.protobuf.Duration
-	10, // 4: hookline.transport.v1alpha.DeliverResponse.receipt:type_name -> hookline.transport.v1alpha.Receipt
-	13, // 5: hookline.transport.v1alpha.CheckRequest.timeout:type_name -> google.protobuf.Duration
-	10, // 6: hookline.transport.v1alpha.CheckResponse.receipt:type_name -> hookline.transport.v1alpha.Receipt
-	0,  // 7: hookline.transport.v1alpha.Receipt.effect:type_name -> hookline.transport.v1alpha.Effect
-	13, // 8: hookline.transport.v1alpha.Receipt.retry_after:type_name -> google.protobuf.Duration
-	1,  // 9: hookline.transport.v1alpha.TransportService.Describe:input_type -> hookline.transport.v1alpha.DescribeRequest
-	3,  // 10: hookline.transport.v1alpha.TransportService.Configure:input_type -> hookline.transport.v1alpha.ConfigureRequest
-	6,  // 11: hookline.transport.v1alpha.TransportService.Deliver:input_type -> hookline.transport.v1alpha.DeliverRequest
-	8,  // 12: hookline.transport.v1alpha.TransportService.Check:input_type -> hookline.transport.v1alpha.CheckRequest
-	2,  // 13: hookline.transport.v1alpha.TransportService.Describe:output_type -> hookline.transport.v1alpha.DescribeResponse
-	4,  // 14: hookline.transport.v1alpha.TransportService.Configure:output_type -> hookline.transport.v1alpha.ConfigureResponse
-	7,  // 15: hookline.transport.v1alpha.TransportService.Deliver:output_type -> hookline.transport.v1alpha.DeliverResponse
-	9,  // 16: hookline.transport.v1alpha.TransportService.Check:output_type -> hookline.transport.v1alpha.CheckResponse
-	13, // [13:17] is the sub-list for method output_type
-	9,  // [9:13] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	15, // 1: hookline.transport.v1alpha.DeliverRequest.received_at:type_name -> google.protobuf.Timestamp
+	14, // 2: hookline.transport.v1alpha.DeliverRequest.headers:type_name -> hookline.transport.v1alpha.DeliverRequest.HeadersEntry
+	16, // 3: hookline.transport.v1alpha.DeliverRequest.timeout:type_name -> google.protobuf.Duration
+	13, // 4: hookline.transport.v1alpha.DeliverResponse.receipt:type_name -> hookline.transport.v1alpha.Receipt
+	6,  // 5: hookline.transport.v1alpha.StreamRequest.deliver:type_name -> hookline.transport.v1alpha.DeliverRequest
+	9,  // 6: hookline.transport.v1alpha.StreamRequest.cancel:type_name -> hookline.transport.v1alpha.Cancel
+	13, // 7: hookline.transport.v1alpha.StreamResponse.receipt:type_name -> hookline.transport.v1alpha.Receipt
+	16, // 8: hookline.transport.v1alpha.CheckRequest.timeout:type_name -> google.protobuf.Duration
+	13, // 9: hookline.transport.v1alpha.CheckResponse.receipt:type_name -> hookline.transport.v1alpha.Receipt
+	0,  // 10: hookline.transport.v1alpha.Receipt.effect:type_name -> hookline.transport.v1alpha.Effect
+	16, // 11: hookline.transport.v1alpha.Receipt.retry_after:type_name -> google.protobuf.Duration
+	1,  // 12: hookline.transport.v1alpha.TransportService.Describe:input_type -> hookline.transport.v1alpha.DescribeRequest
+	3,  // 13: hookline.transport.v1alpha.TransportService.Configure:input_type -> hookline.transport.v1alpha.ConfigureRequest
+	6,  // 14: hookline.transport.v1alpha.TransportService.Deliver:input_type -> hookline.transport.v1alpha.DeliverRequest
+	8,  // 15: hookline.transport.v1alpha.TransportService.Stream:input_type -> hookline.transport.v1alpha.StreamRequest
+	11, // 16: hookline.transport.v1alpha.TransportService.Check:input_type -> hookline.transport.v1alpha.CheckRequest
+	2,  // 17: hookline.transport.v1alpha.TransportService.Describe:output_type -> hookline.transport.v1alpha.DescribeResponse
+	4,  // 18: hookline.transport.v1alpha.TransportService.Configure:output_type -> hookline.transport.v1alpha.ConfigureResponse
+	7,  // 19: hookline.transport.v1alpha.TransportService.Deliver:output_type -> hookline.transport.v1alpha.DeliverResponse
+	10, // 20: hookline.transport.v1alpha.TransportService.Stream:output_type -> hookline.transport.v1alpha.StreamResponse
+	12, // 21: hookline.transport.v1alpha.TransportService.Check:output_type -> hookline.transport.v1alpha.CheckResponse
+	17, // [17:22] is the sub-list for method output_type
+	12, // [12:17] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_plugins_transportpb_transport_proto_init() }
@@ -892,13 +1104,17 @@ func file_plugins_transportpb_transport_proto_init() {
 	if File_plugins_transportpb_transport_proto != nil {
 		return
 	}
+	file_plugins_transportpb_transport_proto_msgTypes[7].OneofWrappers = []any{
+		(*StreamRequest_Deliver)(nil),
+		(*StreamRequest_Cancel)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_plugins_transportpb_transport_proto_rawDesc), len(file_plugins_transportpb_transport_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   11,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -25,6 +25,7 @@ const (
 	TransportService_Describe_FullMethodName  = "/hookline.transport.v1alpha.TransportService/Describe"
 	TransportService_Configure_FullMethodName = "/hookline.transport.v1alpha.TransportService/Configure"
 	TransportService_Deliver_FullMethodName   = "/hookline.transport.v1alpha.TransportService/Deliver"
+	TransportService_Stream_FullMethodName    = "/hookline.transport.v1alpha.TransportService/Stream"
 	TransportService_Check_FullMethodName     = "/hookline.transport.v1alpha.TransportService/Check"
 )
 
@@ -42,6 +43,10 @@ type TransportServiceClient interface {
 	Configure(ctx context.Context, in *ConfigureRequest, opts ...grpc.CallOption) (*ConfigureResponse, error)
 	// Deliver makes one attempt; calls come concurrently.
 	Deliver(ctx context.Context, in *DeliverRequest, opts ...grpc.CallOption) (*DeliverResponse, error)
+	// Stream carries many Deliver calls over one stream, which costs much less per
+	// call. It is optional: a plugin that does not announce it in Describe is called
+	// by Deliver. The host opens it once, after Configure.
+	Stream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[StreamRequest, StreamResponse], error)
 	// Check tells whether the target could be reached now, without a delivery.
 	Check(ctx context.Context, in *CheckRequest, opts ...grpc.CallOption) (*CheckResponse, error)
 }
@@ -84,6 +89,19 @@ func (c *transportServiceClient) Deliver(ctx context.Context, in *DeliverRequest
 	return out, nil
 }
 
+func (c *transportServiceClient) Stream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[StreamRequest, StreamResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &TransportService_ServiceDesc.Streams[0], TransportService_Stream_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[StreamRequest, StreamResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type TransportService_StreamClient = grpc.BidiStreamingClient[StreamRequest, StreamResponse]
+
 func (c *transportServiceClient) Check(ctx context.Context, in *CheckRequest, opts ...grpc.CallOption) (*CheckResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CheckResponse)
@@ -108,6 +126,10 @@ type TransportServiceServer interface {
 	Configure(context.Context, *ConfigureRequest) (*ConfigureResponse, error)
 	// Deliver makes one attempt; calls come concurrently.
 	Deliver(context.Context, *DeliverRequest) (*DeliverResponse, error)
+	// Stream carries many Deliver calls over one stream, which costs much less per
+	// call. It is optional: a plugin that does not announce it in Describe is called
+	// by Deliver. The host opens it once, after Configure.
+	Stream(grpc.BidiStreamingServer[StreamRequest, StreamResponse]) error
 	// Check tells whether the target could be reached now, without a delivery.
 	Check(context.Context, *CheckRequest) (*CheckResponse, error)
 	mustEmbedUnimplementedTransportServiceServer()
@@ -128,6 +150,9 @@ func (UnimplementedTransportServiceServer) Configure(context.Context, *Configure
 }
 func (UnimplementedTransportServiceServer) Deliver(context.Context, *DeliverRequest) (*DeliverResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Deliver not implemented")
+}
+func (UnimplementedTransportServiceServer) Stream(grpc.BidiStreamingServer[StreamRequest, StreamResponse]) error {
+	return status.Error(codes.Unimplemented, "method Stream not implemented")
 }
 func (UnimplementedTransportServiceServer) Check(context.Context, *CheckRequest) (*CheckResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Check not implemented")
@@ -207,6 +232,13 @@ func _TransportService_Deliver_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _TransportService_Stream_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(TransportServiceServer).Stream(&grpc.GenericServerStream[StreamRequest, StreamResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type TransportService_StreamServer = grpc.BidiStreamingServer[StreamRequest, StreamResponse]
+
 func _TransportService_Check_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CheckRequest)
 	if err := dec(in); err != nil {
@@ -249,6 +281,13 @@ var TransportService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _TransportService_Check_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Stream",
+			Handler:       _TransportService_Stream_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+	},
 	Metadata: "plugins/transportpb/transport.proto",
 }
