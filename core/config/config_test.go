@@ -322,12 +322,13 @@ func TestRestartKeys(t *testing.T) {
 		return c
 	}
 	a := load(minimal)
-	if keys := a.RestartKeys(load(minimal + "[log]\nlevel = \"warn\"\n[server]\nmax_body = 7\n")); keys != nil {
+	if keys := a.RestartKeys(load(minimal + "[log]\nlevel = \"warn\"\n[server]\nwatch = true\n")); keys != nil {
 		t.Errorf("%v need no restart", keys)
 	}
 	b := load(minimal + `
 [server]
 listen = ["tcp://127.0.0.1:0"]
+max_body = 7
 max_in_flight = 7
 tls = { cert_file = "secret", key_file = "secret" }
 [log]
@@ -335,7 +336,7 @@ format = "json"
 [admin]
 listen = "off"
 `)
-	want := []string{"server.listen", "server.max_in_flight", "server.tls.cert_file", "server.tls.key_file", "log.format", "admin.listen"}
+	want := []string{"server.listen", "server.max_body", "server.max_in_flight", "server.tls.cert_file", "server.tls.key_file", "log.format", "admin.listen"}
 	if keys := a.RestartKeys(b); !slices.Equal(keys, want) {
 		t.Errorf("%v, want %v", keys, want)
 	}

@@ -45,7 +45,12 @@ func (c *Config) RestartKeys(other *Config) []string {
 		}
 	}
 	changed("server.listen", slices.Equal(c.Server.Listen, other.Server.Listen))
+	changed("server.trusted_proxies", slices.Equal(c.Server.TrustedProxies, other.Server.TrustedProxies))
+	changed("server.max_body", c.Server.MaxBody == other.Server.MaxBody)
 	changed("server.max_in_flight", c.Server.MaxInFlight == other.Server.MaxInFlight)
+	changed("server.header_timeout", c.Server.HeaderTimeout == other.Server.HeaderTimeout)
+	changed("server.body_timeout", c.Server.BodyTimeout == other.Server.BodyTimeout)
+	changed("server.idle_timeout", c.Server.IdleTimeout == other.Server.IdleTimeout)
 	changed("server.tls.cert_file", c.Server.TLS.CertFile == other.Server.TLS.CertFile)
 	changed("server.tls.key_file", c.Server.TLS.KeyFile == other.Server.TLS.KeyFile)
 	changed("log.format", c.Log.Format == other.Log.Format)
