@@ -1,0 +1,249 @@
+// Package app puts Hookline together from one configuration and keeps it
+// running: start, reload, drain, stop.
+package app
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/hookline/hookline/core/admin"
+	"github.com/hookline/hookline/core/config"
+	"github.com/hookline/hookline/core/ingest"
+	"github.com/hookline/hookline/transforms"
+)
+
+// Options are what an App is made from.
+type Options struct {
+	// Load reads the configuration, at the start and at each reload.
+	Load func() (*config.Config, error)
+	Log  *slog.Logger
+	// Level, if set, follows log.level at a reload.
+	Level *slog.LevelVar
+	// ShowScriptOutput, if set, gets what scripts log and throw. It may hold
+	// record contents: for development only.
+	ShowScriptOutput func(script, deliveryID, text string)
+}
+
+// App is a running Hookline. A test starts it on port 0 as main does.
+type App struct {
+	options Options
+	log     *slog.Logger
+	server  *ingest.Server
+	admin   *admin.Server
+
+	listeners []net.Listener
+	serving   sync.WaitGroup // accept loops
+	errs      chan error     // what ended an accept loop early
+
+	reloading sync.Mutex // guards current and engine
+	current   *generation
+	engine    *transforms.Engine
+	retiring  sync.WaitGroup // generations that finish their last events
+
+	stop sync.Once
+}
+
+// New reads and checks the configuration, starts what it calls for and listens.
+// If it fails, nothing is left running.
+func New(ctx context.Context, o Options) (_ *App, err error) {
+	a := &App{options: o, log: o.Log, errs: make(chan error, 8)}
+	defer func() {
+		if err != nil {
+			a.release()
+		}
+	}()
+	c, err := o.Load()
+	if err != nil {
+		return nil, err
+	}
+	a.setLevel(c)
+	a.warn(c)
+	if a.current, err = a.build(ctx, c, nil); err != nil {
+		return nil, &Unusable{Path: c.Path, Err: err}
+	}
+	a.server = ingest.New(ingest.Options{
+		MaxBody: c.Server.MaxBody, MaxInFlight: c.Server.MaxInFlight,
+		HeaderTimeout: c.Server.HeaderTimeout, BodyTimeout: c.Server.BodyTimeout, IdleTimeout: c.Server.IdleTimeout,
+		TrustedProxies: c.Server.TrustedProxies, Log: a.log,
+	})
+	a.server.Use(a.current.set)
+	if err := a.listen(c); err != nil {
+		return nil, err
+	}
+	for _, l := range a.listeners {
+		a.serving.Go(func() {
+			if err := a.server.Serve(l); err != nil {
+				a.errs <- err
+			}
+		})
+		a.log.Info("listening for TrialKit", "on", address(l), "hooks", len(c.Hooks), "routes", len(c.Routes))
+	}
+	return a, nil
+}
+
+// listen opens the sockets: those that systemd hands over, or the configured.
+func (a *App) listen(c *config.Config) error {
+	tlsConfig, err := serverTLS(c, a.log)
+	if err != nil {
+		return err
+	}
+	wrap := func(l net.Listener) net.Listener {
+		if tlsConfig != nil && l.Addr().Network() == "tcp" {
+			return tls.NewListener(l, tlsConfig)
+		}
+		return l
+	}
+	activated, err := ingest.Activated()
+	if err != nil {
+		return err
+	}
+	for _, l := range activated {
+		a.listeners = append(a.listeners, wrap(l))
+	}
+	if len(activated) == 0 {
+		for _, addr := range c.Server.Listen {
+			l, err := ingest.Listen(addr.String())
+			if err != nil {
+				return fmt.Errorf("server.listen: %w", err)
+			}
+			a.listeners = append(a.listeners, wrap(l))
+		}
+	}
+	if !c.Admin.Listen.IsZero() {
+		if a.admin, err = admin.Listen(c.Admin.Listen.Address, a.Reload, a.log); err != nil {
+			return fmt.Errorf("admin.listen: %w", err)
+		}
+	}
+	return nil
+}
+
+func serverTLS(c *config.Config, log *slog.Logger) (*tls.Config, error) {
+	if !c.Server.TLS.Enabled() {
+		return nil, nil
+	}
+	t, err := ingest.TLSConfig(c.Server.TLS.CertFile, c.Server.TLS.KeyFile, log)
+	if err != nil {
+		return nil, fmt.Errorf("server.tls: %w", err)
+	}
+	return t, nil
+}
+
+// Addrs are the addresses that TrialKit can call, in the order of the config.
+func (a *App) Addrs() []net.Addr {
+	out := make([]net.Addr, len(a.listeners))
+	for i, l := range a.listeners {
+		out[i] = l.Addr()
+	}
+	return out
+}
+
+func address(l net.Listener) string { return l.Addr().Network() + "://" + l.Addr().String() }
+
+// Run serves until ctx ends, then drains and stops. The error is nil for an end
+// that was asked for.
+func (a *App) Run(ctx context.Context) error {
+	watch, stopWatching := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() { a.watch(watch) })
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-a.errs:
+		err = fmt.Errorf("the hook endpoint stopped: %w", err)
+	}
+	stopWatching()
+	watching.Wait()
+	a.Stop()
+	return err
+}
+
+// Stop refuses new events, lets those in flight finish within
+// server.drain_timeout, and ends everything. It may be called more than once.
+func (a *App) Stop() {
+	a.stop.Do(func() {
+		a.reloading.Lock()
+		timeout := a.current.config.Server.DrainTimeout
+		a.reloading.Unlock()
+		ctx, cancel := context.WithTimeout(context.Background(), timeout)
+		defer cancel()
+		start := time.Now()
+		if err := a.server.Drain(ctx); err != nil {
+			a.log.Warn("events were still in flight when server.drain_timeout ended", "drain_timeout", timeout, "error", err)
+		}
+		a.serving.Wait()
+		a.release()
+		a.log.Info("stopped", "took", time.Since(start).Round(time.Millisecond))
+	})
+}
+
+// release ends what New has started, in reverse.
+func (a *App) release() {
+	if a.admin != nil {
+		a.admin.Stop()
+	}
+	for _, l := range a.listeners {
+		_ = l.Close()
+	}
+	a.retiring.Wait()
+	a.reloading.Lock()
+	defer a.reloading.Unlock()
+	if a.current != nil {
+		a.current.stopUnless(nil)
+	}
+	if a.engine != nil {
+		a.engine.Stop()
+	}
+}
+
+// Reload reads the configuration again and, if all of it is good, puts it in the
+// place of the one in force. Otherwise nothing changes and the error says why.
+func (a *App) Reload(ctx context.Context) (err error) {
+	a.reloading.Lock()
+	defer a.reloading.Unlock()
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("not reloaded, the configuration in force stays: %w", err)
+		}
+	}()
+	c, err := a.options.Load()
+	if err != nil {
+		return err
+	}
+	old := a.current
+	next, err := a.build(ctx, c, old)
+	if err != nil {
+		return &Unusable{Path: c.Path, Err: err}
+	}
+	a.warn(c)
+	if keys := old.config.RestartKeys(c); len(keys) > 0 {
+		a.log.Warn("these keys have changed and take effect at the next start", "keys", keys)
+	}
+	a.setLevel(c)
+	a.current = next
+	drained := a.server.Use(next.set)
+	a.retiring.Go(func() {
+		<-drained // bounded by the hooks' budgets
+		old.stopUnless(next)
+	})
+	a.log.Info("reloaded", "revision", short(c.Revision), "hooks", len(c.Hooks), "transports", len(c.Transports), "routes", len(c.Routes))
+	return nil
+}
+
+func (a *App) setLevel(c *config.Config) {
+	if a.options.Level != nil {
+		a.options.Level.Set(c.Log.Level)
+	}
+}
+
+func (a *App) warn(c *config.Config) {
+	for _, w := range c.Warnings {
+		a.log.Warn("config: " + w)
+	}
+}
+
+func short(revision string) string { return revision[:min(12, len(revision))] }

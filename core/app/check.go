@@ -1,0 +1,146 @@
+package app
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hookline/hookline/core/config"
+	"github.com/hookline/hookline/plugins/transport"
+)
+
+// CheckReport is what `hookline check` found.
+type CheckReport struct {
+	Revision     string              `json:"revision"`
+	Warnings     []string            `json:"warnings"`
+	Hooks        []string            `json:"hooks"`
+	Routes       []string            `json:"routes"`
+	Transports   []TransportReport   `json:"transports"`
+	Scripts      []ScriptReport      `json:"scripts"`
+	Certificates []CertificateReport `json:"certificates"`
+}
+
+// TransportReport is a transport that was started and configured.
+type TransportReport struct {
+	Name       string       `json:"name"`
+	Plugin     string       `json:"plugin"`
+	Version    string       `json:"version"`
+	Idempotent bool         `json:"idempotent"`
+	Exclusive  bool         `json:"exclusive"`
+	Probe      *ProbeReport `json:"probe,omitempty"`
+}
+
+// ProbeReport says whether a transport's target can be reached.
+type ProbeReport struct {
+	OK     bool           `json:"ok"`
+	Code   transport.Code `json:"code"`
+	Detail string         `json:"detail,omitempty"`
+}
+
+// ScriptReport is a transform that compiled.
+type ScriptReport struct {
+	Route  string `json:"route"`
+	SHA256 string `json:"sha256"`
+}
+
+// CertificateReport is a certificate of the hook endpoint.
+type CertificateReport struct {
+	File     string    `json:"file"`
+	NotAfter time.Time `json:"not_after"`
+	DaysLeft int       `json:"days_left"`
+}
+
+// warnBefore is how long before its end a certificate is warned of.
+const warnBefore = 30 * 24 * time.Hour
+
+// probeTimeout bounds the probe of one target.
+const probeTimeout = 10 * time.Second
+
+// Failed tells whether a probe failed.
+func (r *CheckReport) Failed() bool {
+	return slices.ContainsFunc(r.Transports, func(t TransportReport) bool { return t.Probe != nil && !t.Probe.OK })
+}
+
+// Check does everything that a start does, except listening: scripts are
+// compiled, plugins started and configured. With probe the targets are tried,
+// without a delivery.
+func Check(ctx context.Context, c *config.Config, log *slog.Logger, probe bool) (*CheckReport, error) {
+	a := &App{log: log}
+	defer a.release()
+	g, err := a.build(ctx, c, nil)
+	if err != nil {
+		return nil, &Unusable{Path: c.Path, Err: err}
+	}
+	a.current = g
+	r := &CheckReport{
+		Revision: c.Revision, Warnings: append([]string{}, c.Warnings...),
+		Hooks: []string{}, Routes: []string{}, Transports: []TransportReport{}, Scripts: []ScriptReport{}, Certificates: []CertificateReport{},
+	}
+	for _, h := range c.Hooks {
+		r.Hooks = append(r.Hooks, h.Name)
+	}
+	for _, route := range c.Routes {
+		r.Routes = append(r.Routes, route.Name)
+		if t := g.scripts[route.Name]; t != nil {
+			r.Scripts = append(r.Scripts, ScriptReport{Route: route.Name, SHA256: t.Hash()})
+		}
+	}
+	if err := r.certificates(c); err != nil {
+		return nil, &Unusable{Path: c.Path, Err: err}
+	}
+	r.transports(ctx, c, g, probe)
+	return r, nil
+}
+
+func (r *CheckReport) transports(ctx context.Context, c *config.Config, g *generation, probe bool) {
+	r.Transports = make([]TransportReport, len(c.Transports))
+	var probes sync.WaitGroup
+	for i, t := range c.Transports {
+		about := g.transports[t.Name].Description()
+		r.Transports[i] = TransportReport{
+			Name: t.Name, Plugin: cmp.Or(about.Name, t.Plugin), Version: about.Version,
+			Idempotent: about.Idempotent, Exclusive: about.Exclusive,
+		}
+		if !probe {
+			continue
+		}
+		probes.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+			defer cancel()
+			receipt := g.transports[t.Name].Check(ctx)
+			r.Transports[i].Probe = &ProbeReport{OK: receipt.Effect == transport.Done, Code: receipt.Code, Detail: receipt.Detail}
+		})
+	}
+	probes.Wait()
+}
+
+func (r *CheckReport) certificates(c *config.Config) error {
+	if !c.Server.TLS.Enabled() {
+		return nil
+	}
+	pair, err := tls.LoadX509KeyPair(c.Server.TLS.CertFile, c.Server.TLS.KeyFile)
+	if err != nil {
+		return fmt.Errorf("server.tls: %w", err)
+	}
+	leaf, err := x509.ParseCertificate(pair.Certificate[0])
+	if err != nil {
+		return fmt.Errorf("server.tls.cert_file: %w", err)
+	}
+	left := time.Until(leaf.NotAfter)
+	r.Certificates = append(r.Certificates, CertificateReport{
+		File: c.Server.TLS.CertFile, NotAfter: leaf.NotAfter.UTC(), DaysLeft: int(left.Hours() / 24),
+	})
+	switch {
+	case left <= 0:
+		return fmt.Errorf("server.tls.cert_file: the certificate expired on %s; renew it", leaf.NotAfter.UTC().Format(time.DateOnly))
+	case left < warnBefore:
+		r.Warnings = append(r.Warnings, fmt.Sprintf("server.tls.cert_file: the certificate expires on %s; renew it", leaf.NotAfter.UTC().Format(time.DateOnly)))
+	}
+	return nil
+}

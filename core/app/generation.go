@@ -1,0 +1,329 @@
+package app
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/hookline/hookline/core"
+	"github.com/hookline/hookline/core/config"
+	"github.com/hookline/hookline/core/ingest"
+	"github.com/hookline/hookline/plugins"
+	"github.com/hookline/hookline/plugins/host"
+	"github.com/hookline/hookline/plugins/transport"
+	"github.com/hookline/hookline/transforms"
+)
+
+// generation is everything that one configuration calls for, built and checked.
+// A reload builds the next one beside it.
+type generation struct {
+	config     *config.Config
+	set        *ingest.Set
+	transports map[string]*running
+	scripts    map[string]*transforms.Transform // by route
+}
+
+// running is a transport's process with what it was started from: the next
+// generation keeps it if that is the same.
+type running struct {
+	*host.Transport
+	fingerprint string
+}
+
+// build makes a generation of c. What old runs unchanged is taken over. If
+// anything fails, everything that is wrong is in the error, all that was started
+// is stopped and old is as it was (invariant 8).
+func (a *App) build(ctx context.Context, c *config.Config, old *generation) (_ *generation, err error) {
+	g := &generation{config: c, transports: map[string]*running{}, scripts: map[string]*transforms.Transform{}}
+	var problems problems
+	defer func() {
+		if err != nil {
+			g.stopUnless(old)
+		}
+	}()
+
+	g.set = &ingest.Set{Hooks: a.hooks(c, &problems)}
+	a.compileScripts(ctx, g, &problems)
+	later := a.startTransports(ctx, g, old, &problems)
+	if err := problems.err(); err != nil {
+		return nil, err
+	}
+	// Exclusive plugins last, when nothing else can fail any more: the old
+	// process has to end first.
+	if err := a.replaceExclusive(ctx, g, old, later); err != nil {
+		return nil, err
+	}
+	g.set.Dispatcher = a.dispatcher(g)
+	return g, nil
+}
+
+func (a *App) hooks(c *config.Config, problems *problems) []ingest.Hook {
+	var out []ingest.Hook
+	for _, h := range c.Hooks {
+		hook := ingest.Hook{
+			Hook: &core.Hook{
+				Name: h.Name, Study: h.Study, Stage: h.Stage, Timeout: h.Timeout,
+				Reply: h.Reply, UnmatchedError: h.UnmatchedError, AcceptedStatus: 202,
+			},
+			Email: h.Email, Anonymous: h.Anonymous,
+		}
+		for _, ref := range h.Passwords {
+			password, err := c.Resolve(ref)
+			if err != nil {
+				problems.add("hooks.%s.password: %w", h.Name, err)
+				continue
+			}
+			hook.Passwords = append(hook.Passwords, password)
+		}
+		out = append(out, hook)
+	}
+	return out
+}
+
+func (a *App) compileScripts(ctx context.Context, g *generation, problems *problems) {
+	for _, r := range g.config.Routes {
+		if r.Transform == "" {
+			continue
+		}
+		engine, err := a.scriptEngine(ctx)
+		if err != nil {
+			problems.add("%w", err)
+			return
+		}
+		name, err := filepath.Rel(g.config.Dir, r.Transform)
+		if err != nil || strings.HasPrefix(name, "..") {
+			name = r.Transform
+		}
+		t, err := engine.Compile(ctx, transforms.Script{Name: name, Path: r.Transform, Timeout: r.ScriptTimeout})
+		if err != nil {
+			problems.add("routes.%s.transform: %w", r.Name, err)
+			continue
+		}
+		g.scripts[r.Name] = t
+	}
+}
+
+// scriptEngine starts the scripts' process when the first route needs it.
+func (a *App) scriptEngine(ctx context.Context) (*transforms.Engine, error) {
+	if a.engine != nil {
+		return a.engine, nil
+	}
+	exe, err := self()
+	if err != nil {
+		return nil, err
+	}
+	a.engine, err = transforms.Start(ctx, transforms.Options{
+		Command: []string{exe, ChildCommand, childTransforms},
+		Log:     a.log, ShowOutput: a.options.ShowScriptOutput,
+	})
+	return a.engine, err
+}
+
+// startTransports starts what old does not run already, all at once: each takes
+// some 50 ms. It returns the transports that must wait for old's to end.
+func (a *App) startTransports(ctx context.Context, g, old *generation, problems *problems) (later []config.Transport) {
+	var mu sync.Mutex
+	var starts sync.WaitGroup
+	for _, t := range g.config.Transports {
+		spec, fingerprint, err := a.transportSpec(g.config, t)
+		if err != nil {
+			problems.add("transports.%s: %w", t.Name, err)
+			continue
+		}
+		if old != nil {
+			if was := old.transports[t.Name]; was != nil {
+				if was.fingerprint == fingerprint {
+					g.transports[t.Name] = was
+					continue
+				}
+				if was.Description().Exclusive {
+					later = append(later, t)
+					continue
+				}
+			}
+		}
+		starts.Go(func() {
+			started, err := host.StartTransport(ctx, spec)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				problems.addSettings("transports."+t.Name, err)
+				return
+			}
+			g.transports[t.Name] = &running{Transport: started, fingerprint: fingerprint}
+		})
+	}
+	starts.Wait()
+	return later
+}
+
+// replaceExclusive ends the old process of each exclusive plugin and starts the
+// new one. If one fails, those before it go back to what they were.
+func (a *App) replaceExclusive(ctx context.Context, g, old *generation, changed []config.Transport) error {
+	var undo []func()
+	for _, t := range changed {
+		spec, fingerprint, err := a.transportSpec(g.config, t)
+		if err == nil {
+			was := old.transports[t.Name].Transport
+			var before host.TransportSpec
+			if before, err = was.Replace(ctx, spec); err == nil {
+				g.transports[t.Name] = &running{Transport: was, fingerprint: fingerprint}
+				undo = append(undo, func() { _, _ = was.Replace(context.WithoutCancel(ctx), before) })
+				continue
+			}
+		}
+		for _, back := range undo {
+			back()
+		}
+		var problems problems
+		problems.addSettings("transports."+t.Name, err)
+		return problems.err()
+	}
+	return nil
+}
+
+// transportSpec says how to start a transport, and fingerprints all of it, the
+// secrets and the executable included: a change of any means a new process.
+func (a *App) transportSpec(c *config.Config, t config.Transport) (host.TransportSpec, string, error) {
+	spec := host.TransportSpec{Name: t.Name, Settings: t.Settings, Resolve: c.Resolve, Log: a.log}
+	print := sha256.New()
+	if t.BuiltIn() {
+		if builtIn[t.Plugin] == nil {
+			return spec, "", fmt.Errorf("plugin: there is no built-in %q; use one of %s, or a path such as ./plugins/%s",
+				t.Plugin, strings.Join(slices.Sorted(maps.Keys(builtIn)), ", "), t.Plugin)
+		}
+		exe, err := self()
+		if err != nil {
+			return spec, "", err
+		}
+		spec.Command = []string{exe, ChildCommand, childTransport, t.Plugin, t.Name}
+		spec.Title = "hookline"
+	} else {
+		spec.Command = append([]string{t.Plugin}, t.Args...)
+		info, err := os.Stat(t.Plugin)
+		if err != nil {
+			return spec, "", fmt.Errorf("plugin: %w", err)
+		}
+		fmt.Fprintln(print, info.Size(), info.ModTime().UnixNano())
+		if t.SHA256 != "" {
+			if spec.SHA256, err = hex.DecodeString(t.SHA256); err != nil {
+				return spec, "", fmt.Errorf("sha256: %w", err)
+			}
+		}
+	}
+	fmt.Fprintf(print, "%q %q\n%s\n", spec.Command, t.SHA256, t.Settings)
+	for _, ref := range references(t.Settings) {
+		if secret, err := c.Resolve(ref); err == nil { // an error is the plugin host's to tell, which knows the field
+			fmt.Fprintf(print, "%q\n", secret)
+		}
+	}
+	return spec, hex.EncodeToString(print.Sum(nil)), nil
+}
+
+// references are the strings in settings that may be references to secrets.
+func references(settings json.RawMessage) (out []string) {
+	var value any
+	if json.Unmarshal(settings, &value) != nil {
+		return nil
+	}
+	var walk func(any)
+	walk = func(value any) {
+		switch v := value.(type) {
+		case string:
+			if strings.HasPrefix(v, "env:") || strings.HasPrefix(v, "file:") {
+				out = append(out, v)
+			}
+		case []any:
+			for _, e := range v {
+				walk(e)
+			}
+		case map[string]any:
+			for _, k := range slices.Sorted(maps.Keys(v)) {
+				walk(v[k])
+			}
+		}
+	}
+	walk(value)
+	return out
+}
+
+func (a *App) dispatcher(g *generation) *core.Dispatcher {
+	d := &core.Dispatcher{Router: &core.Router{}, Log: a.log, LogDetail: map[string]bool{}}
+	transports := map[string]*core.Transport{}
+	for _, t := range g.config.Transports {
+		transports[t.Name] = &core.Transport{Name: t.Name, Label: t.Label, Sender: g.transports[t.Name]}
+		d.LogDetail[t.Name] = t.BuiltIn()
+	}
+	for _, r := range g.config.Routes {
+		route := &core.Route{
+			Name: r.Name, Hooks: r.Hooks, Kinds: r.Events, Forms: r.Forms, Workflow: r.Workflow,
+			Transport: transports[r.Transport], Timeout: r.Timeout,
+		}
+		if script := g.scripts[r.Name]; script != nil {
+			route.Transformer = script
+		}
+		d.Router.Routes = append(d.Router.Routes, route)
+	}
+	return d
+}
+
+// stopUnless ends the processes that other does not use, and lets go of the
+// scripts: other holds its own.
+func (g *generation) stopUnless(other *generation) {
+	for _, script := range g.scripts {
+		script.Close()
+	}
+	var stops sync.WaitGroup
+	for name, t := range g.transports {
+		if other == nil || other.transports[name] == nil || other.transports[name].Transport != t.Transport {
+			stops.Go(t.Stop)
+		}
+	}
+	stops.Wait()
+}
+
+// Unusable is a configuration that reads well and cannot be put to work: a
+// secret, a script, a certificate or a plugin's settings are at fault.
+type Unusable struct {
+	Path string
+	Err  error // all of them, joined
+}
+
+func (e *Unusable) Error() string {
+	return e.Path + ": " + strings.ReplaceAll(e.Err.Error(), "\n", "\n"+e.Path+": ")
+}
+
+// Unwrap gives the joined errors.
+func (e *Unusable) Unwrap() error { return e.Err }
+
+// problems gathers all that is wrong, to be told at once.
+type problems []error
+
+func (p *problems) add(format string, args ...any) { *p = append(*p, fmt.Errorf(format, args...)) }
+
+// addSettings names the full key of each setting that a plugin refuses.
+func (p *problems) addSettings(section string, err error) {
+	var refused *transport.SettingError
+	if !errors.As(err, &refused) {
+		p.add("%s: %w", section, err)
+		return
+	}
+	for _, e := range plugins.SettingErrors(err) {
+		key := section + ".settings"
+		if e.Field != "" {
+			key += "." + e.Field
+		}
+		p.add("%s: %s", key, e.Rule)
+	}
+}
+
+func (p problems) err() error { return errors.Join(p...) }
