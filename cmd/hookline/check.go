@@ -1,0 +1,108 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hookline/hookline/core/app"
+)
+
+func checkCommand() *cobra.Command {
+	var flags configFlags
+	var probe, asJSON bool
+	c := &cobra.Command{
+		Use: "check", Short: "Check the configuration: scripts, plugins, certificates, targets", Args: cobra.NoArgs,
+		Long: `Do everything that a start does, except listening: read the configuration, compile
+the transforms, start and configure the plugins, read the certificates. With --probe,
+also try to reach each target, without a delivery.
+
+Exit code 0: all is well; 1: a probe failed; 2: the configuration is bad.`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			report, err := check(c, &flags, probe)
+			out := c.OutOrStdout()
+			switch {
+			case err != nil && asJSON:
+				if encErr := json.NewEncoder(out).Encode(map[string]any{"ok": false, "errors": strings.Split(err.Error(), "\n")}); encErr != nil {
+					return encErr
+				}
+				return exitError{code: exitCode(err)}
+			case err != nil:
+				return err
+			case asJSON:
+				enc := json.NewEncoder(out)
+				enc.SetIndent("", "  ")
+				if err := enc.Encode(struct {
+					OK bool `json:"ok"`
+					*app.CheckReport
+				}{!report.Failed(), report}); err != nil {
+					return err
+				}
+			default:
+				printReport(out, report)
+			}
+			if report.Failed() {
+				return exitError{code: exitFailed}
+			}
+			return nil
+		},
+	}
+	flags.add(c)
+	c.Flags().BoolVar(&probe, "probe", false, "try to reach each target, without a delivery")
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+func check(c *cobra.Command, flags *configFlags, probe bool) (*app.CheckReport, error) {
+	cfg, err := flags.load()
+	if err != nil {
+		return nil, err
+	}
+	// What children say at their start is of use here only when it goes wrong.
+	log := slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	report, err := app.Check(c.Context(), cfg, log, probe)
+	if err != nil {
+		var unusable *app.Unusable
+		if !errors.As(err, &unusable) {
+			err = exitError{code: exitEnvironment, err: err}
+		}
+		return nil, err
+	}
+	return report, nil
+}
+
+func printReport(w io.Writer, r *app.CheckReport) {
+	for _, warning := range r.Warnings {
+		fmt.Fprintln(w, "warning:", warning)
+	}
+	fmt.Fprintln(w, "hooks:  ", strings.Join(r.Hooks, ", "))
+	fmt.Fprintln(w, "routes: ", strings.Join(r.Routes, ", "))
+	for _, s := range r.Scripts {
+		fmt.Fprintf(w, "transform of %s compiles (sha256 %.12s)\n", s.Route, s.SHA256)
+	}
+	for _, cert := range r.Certificates {
+		fmt.Fprintf(w, "certificate %s is valid until %s (%d days)\n", cert.File, cert.NotAfter.Format("2006-01-02"), cert.DaysLeft)
+	}
+	for _, t := range r.Transports {
+		fmt.Fprintf(w, "transport %s: plugin %s %s started and took its settings\n", t.Name, t.Plugin, t.Version)
+		if t.Probe == nil {
+			continue
+		}
+		verdict := "can be reached"
+		if !t.Probe.OK {
+			verdict = "CANNOT be reached: " + string(t.Probe.Code)
+		}
+		if t.Probe.Detail != "" {
+			verdict += " (" + t.Probe.Detail + ")"
+		}
+		fmt.Fprintf(w, "  its target %s\n", verdict)
+	}
+	if !r.Failed() {
+		fmt.Fprintln(w, "ok")
+	}
+}

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hookline/hookline/core/admin"
+	"github.com/hookline/hookline/core/app"
+	"github.com/hookline/hookline/core/config"
+)
+
+// configFlags are the flags that lie over the config file.
+type configFlags struct {
+	path      string
+	listen    []string
+	logLevel  string
+	logFormat string
+}
+
+func (f *configFlags) add(c *cobra.Command) {
+	c.Flags().StringVarP(&f.path, "config", "c", "config.toml", "configuration `FILE`")
+	_ = c.MarkFlagFilename("config", "toml")
+}
+
+func (f *configFlags) addOverrides(c *cobra.Command) {
+	c.Flags().StringSliceVar(&f.listen, "listen", nil, "server.listen: `ADDRESS` for TrialKit to call, such as tcp://127.0.0.1:8787")
+	c.Flags().StringVar(&f.logLevel, "log-level", "", "log.level: debug, info, warn or error")
+	c.Flags().StringVar(&f.logFormat, "log-format", "", "log.format: auto, text or json")
+}
+
+func (f *configFlags) load() (*config.Config, error) {
+	overrides := map[string]string{}
+	for i, l := range f.listen {
+		if i == 0 {
+			overrides["server.listen"] = l
+		} else {
+			overrides["server.listen"] += "," + l
+		}
+	}
+	if f.logLevel != "" {
+		overrides["log.level"] = f.logLevel
+	}
+	if f.logFormat != "" {
+		overrides["log.format"] = f.logFormat
+	}
+	return config.Load(f.path, overrides, os.Environ())
+}
+
+func serveCommand() *cobra.Command {
+	var flags configFlags
+	var showOutput bool
+	c := &cobra.Command{
+		Use: "serve", Short: "Run the daemon that TrialKit calls", Args: cobra.NoArgs,
+		Long: `Run the daemon in the foreground until SIGTERM or SIGINT. SIGHUP reloads the
+configuration; a bad one changes nothing.`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return serve(c, &flags, showOutput)
+		},
+	}
+	flags.add(c)
+	flags.addOverrides(c)
+	c.Flags().BoolVar(&showOutput, "show-script-output", false,
+		"print what transforms log and throw; it may hold record contents, so for development only")
+	return c
+}
+
+func serve(c *cobra.Command, flags *configFlags, showOutput bool) error {
+	first, err := flags.load()
+	if err != nil {
+		return err
+	}
+	level := &slog.LevelVar{}
+	lines := newLogWriter(c.ErrOrStderr())
+	defer lines.Close()
+	log, err := newLogger(lines, isTerminal(c.ErrOrStderr()), level, first.Log.Format)
+	if err != nil {
+		return err
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(400) // the heap is small: less frequent collection costs little memory
+	}
+	options := app.Options{Log: log, Level: level, Load: flags.load}
+	if showOutput {
+		options.ShowScriptOutput = func(script, deliveryID, text string) {
+			fmt.Fprintf(c.ErrOrStderr(), "%s %s: %s\n", script, deliveryID, text)
+		}
+	}
+	a, err := app.New(c.Context(), options)
+	if err != nil {
+		return err
+	}
+	stop := onHangup(c.Context(), func(ctx context.Context) {
+		if err := a.Reload(ctx); err != nil {
+			log.Error(err.Error())
+		}
+	})
+	defer stop()
+	return a.Run(c.Context())
+}
+
+// onHangup calls reload at each SIGHUP until the returned function is called.
+func onHangup(ctx context.Context, reload func(context.Context)) (stop func()) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	ended := make(chan struct{})
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-hangups:
+				reload(ctx)
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(hangups)
+		cancel()
+		<-ended
+	}
+}
+
+func reloadCommand() *cobra.Command {
+	var flags configFlags
+	var socket string
+	c := &cobra.Command{
+		Use: "reload", Short: "Have the running daemon read its configuration again", Args: cobra.NoArgs,
+		Long: `Have the running daemon read its configuration again. All of it is checked first;
+if anything is wrong nothing changes, and the reason is printed.`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			path := socket
+			if path == "" {
+				path = adminSocket(&flags)
+			}
+			err := admin.Reload(c.Context(), path)
+			if errors.Is(err, admin.ErrNoDaemon) {
+				return exitError{code: exitEnvironment, err: err}
+			}
+			if err != nil {
+				return exitError{code: exitConfig, err: err}
+			}
+			fmt.Fprintln(c.OutOrStdout(), "reloaded")
+			return nil
+		},
+	}
+	flags.add(c)
+	c.Flags().StringVar(&socket, "admin", "", "admin socket `PATH`; otherwise admin.listen of the configuration")
+	return c
+}
+
+// adminSocket is where the daemon of this configuration listens. If the file is
+// bad now, the daemon still runs on the last good one: its default place is the
+// best guess, and the daemon itself says what is wrong.
+func adminSocket(flags *configFlags) string {
+	if c, err := flags.load(); err == nil && !c.Admin.Listen.IsZero() {
+		return c.Admin.Listen.Address
+	}
+	return filepath.Join(filepath.Dir(flags.path), "hookline-admin.sock")
+}
