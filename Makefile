@@ -1,0 +1,54 @@
+# Everything a contributor runs. Only Go is needed; with a C compiler the tests
+# also look for data races.
+
+BUF      := go run github.com/bufbuild/buf/cmd/buf@v1.75.0
+GOLANGCI := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+# -race needs cgo, and that a C compiler.
+RACE := $(shell command -v $$(go env CC) >/dev/null 2>&1 && [ "$$(go env CGO_ENABLED)" = 1 ] && echo -race)
+
+# A race in a child process ends it, which its test notices; and no child waits
+# a second at its end for reports that never come.
+export GORACE := halt_on_error=1 atexit_sleep_ms=0
+
+# Modules of their own, which ./... does not reach.
+EXAMPLES := $(patsubst %/go.mod,%,$(wildcard examples/*/go.mod))
+
+.PHONY: demo build test lint generate fuzz bench clean
+
+demo: ## see it work, without any set-up
+	go run ./cmd/hookline demo
+
+build: ## bin/hookline
+	CGO_ENABLED=0 go build -trimpath -o bin/hookline ./cmd/hookline
+
+test: ## all tests
+ifeq ($(RACE),)
+	@echo '!!! No C compiler: the tests run WITHOUT the race detector. Install gcc or clang to have it.'
+endif
+	go test $(RACE) -timeout 5m $(TESTFLAGS) ./...
+	@set -e; for m in $(EXAMPLES); do echo "cd $$m && go test ./..."; (cd $$m && go vet ./... && go test $(RACE) $(TESTFLAGS) ./...); done
+
+lint: ## gofmt, vet on all systems, golangci-lint, proto lint
+	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "gofmt would change: $$out"; exit 1; fi
+	go vet ./...
+	GOOS=windows go vet ./...
+	GOOS=darwin go vet ./...
+	$(GOLANGCI) run ./...
+	$(BUF) lint
+
+generate: ## the code that is made from .proto files
+	$(BUF) generate
+
+fuzz: ## what strangers send, a minute each
+	go test ./core -run '^$$' -fuzz FuzzParseEvent -fuzztime 1m
+	go test ./core/config -run '^$$' -fuzz FuzzParse -fuzztime 1m
+	go test ./core/ingest -run '^$$' -fuzz FuzzRequest -fuzztime 1m
+	go test ./core/ingest -run '^$$' -fuzz FuzzBasic -fuzztime 1m
+	go test ./plugins/http -run '^$$' -fuzz FuzzPath -fuzztime 1m
+
+bench: ## Hookline beside a direct call and Go's ReverseProxy
+	go run ./cmd/bench
+
+clean:
+	rm -rf bin
