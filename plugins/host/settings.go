@@ -18,10 +18,11 @@ import (
 	"github.com/hookline/hookline/plugins/transport"
 )
 
-// resolveSettings checks settings against the plugin's schema and replaces the
+// ResolveSettings checks settings against a plugin's schema and replaces the
 // references in its secret fields. It returns the secrets, to keep them out of
-// what the plugin says.
-func resolveSettings(schemaText, settings json.RawMessage, resolve func(string) (string, error)) (resolved json.RawMessage, secrets []string, err error) {
+// what the plugin says. Settings that are refused are joined
+// *[transport.SettingError]s.
+func ResolveSettings(schemaText, settings json.RawMessage, resolve func(string) (string, error)) (resolved json.RawMessage, secrets []string, err error) {
 	if len(settings) == 0 {
 		settings = json.RawMessage("{}")
 	}

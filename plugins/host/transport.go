@@ -76,7 +76,7 @@ func start(ctx context.Context, spec TransportSpec) (l life, err error) {
 			return err
 		}
 		if settings == nil {
-			resolved, secrets, err := resolveSettings(about.Settings, spec.Settings, spec.Resolve)
+			resolved, secrets, err := ResolveSettings(about.Settings, spec.Settings, spec.Resolve)
 			if err != nil {
 				return err
 			}

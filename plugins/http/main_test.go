@@ -8,6 +8,7 @@ import (
 	"net"
 	nethttp "net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -15,11 +16,18 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/hookline/hookline/plugins"
 	"github.com/hookline/hookline/plugins/http"
 	"github.com/hookline/hookline/plugins/transport"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == "plugin" { // the conformance suite's child
+		plugins.Serve(http.New())
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 type obj = map[string]any
 

@@ -15,7 +15,8 @@ import (
 // Deliver and Check calls, many of them at the same time. New settings start a
 // new process; Configure is never called twice.
 //
-// If it also implements [io.Closer], Close is called before the process ends.
+// If it also implements [io.Closer], Close is called before the process ends, even
+// if Configure was not called or failed.
 type Transport interface {
 	// Describe says what the plugin is. It is called before Configure.
 	Describe() Description
