@@ -17,7 +17,7 @@ func checkCommand() *cobra.Command {
 	var flags configFlags
 	var probe, asJSON bool
 	c := &cobra.Command{
-		Use: "check", Short: "Check the configuration: scripts, plugins, certificates, targets", Args: cobra.NoArgs,
+		Use: "check", Short: "Check the configuration: scripts, plugins, certificates, targets", Args: noArgs,
 		Long: `Do everything that a start does, except listening: read the configuration, compile
 the transforms, start and configure the plugins, read the certificates. With --probe,
 also try to reach each target, without a delivery.

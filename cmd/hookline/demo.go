@@ -37,7 +37,7 @@ const (
 func demoCommand() *cobra.Command {
 	var verbose bool
 	c := &cobra.Command{
-		Use: "demo", Short: "Show all of it: events delivered, and targets that fail", Args: cobra.NoArgs,
+		Use: "demo", Short: "Show all of it: events delivered, and targets that fail", Args: noArgs,
 		Long: `Run a real daemon, a stand-in for the external system and a stand-in for TrialKit
 on free ports, without any configuration: three events are delivered through a
 transform, then three targets fail, each with the Protocol Error that a site's user

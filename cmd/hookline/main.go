@@ -86,6 +86,18 @@ func exitCode(err error) int {
 // usage marks an error of the command line.
 func usage(err error) error { return exitError{code: exitConfig, err: err} }
 
+// noArgs refuses what is not a flag.
+func noArgs(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	hint := "see " + c.CommandPath() + " --help"
+	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+		hint = "did you mean " + near[0] + "?"
+	}
+	return usage(fmt.Errorf("%s does not know %q: %s", c.CommandPath(), args[0], hint))
+}
+
 func command() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "hookline",
@@ -95,9 +107,13 @@ record is saved, updated or reviewed; Hookline shapes the event, delivers it, an
 answers within one time budget with what really happened.
 
 Start with:  hookline demo`,
+		Args:          noArgs,
+		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Version:       app.Version(),
+
+		SuggestionsMinimumDistance: 2,
+		Version:                    app.Version(),
 	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usage(fmt.Errorf("%w; see %s --help", err, c.CommandPath()))
@@ -108,7 +124,7 @@ Start with:  hookline demo`,
 
 func versionCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		Use: "version", Short: "Print the version", Args: noArgs,
 		Run: func(c *cobra.Command, _ []string) {
 			fmt.Fprintln(c.OutOrStdout(), "hookline", app.Version(), runtime.Version())
 		},

@@ -59,7 +59,7 @@ func serveCommand() *cobra.Command {
 	var flags configFlags
 	var showOutput bool
 	c := &cobra.Command{
-		Use: "serve", Short: "Run the daemon that TrialKit calls", Args: cobra.NoArgs,
+		Use: "serve", Short: "Run the daemon that TrialKit calls", Args: noArgs,
 		Long: `Run the daemon in the foreground until SIGTERM or SIGINT. SIGHUP reloads the
 configuration; a bad one changes nothing.`,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -135,7 +135,7 @@ func reloadCommand() *cobra.Command {
 	var flags configFlags
 	var socket string
 	c := &cobra.Command{
-		Use: "reload", Short: "Have the running daemon read its configuration again", Args: cobra.NoArgs,
+		Use: "reload", Short: "Have the running daemon read its configuration again", Args: noArgs,
 		Long: `Have the running daemon read its configuration again. All of it is checked first;
 if anything is wrong nothing changes, and the reason is printed.`,
 		RunE: func(c *cobra.Command, _ []string) error {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/subtle"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -96,7 +97,7 @@ func sinkCommand() *cobra.Command {
 	var s sink
 	var listen string
 	c := &cobra.Command{
-		Use: "sink", Short: "Stand in for the external system: print what arrives, answer as told", Args: cobra.NoArgs,
+		Use: "sink", Short: "Stand in for the external system: print what arrives, answer as told", Args: noArgs,
 		Long: `Stand in for the external system that the http transport calls: print what
 arrives, bodies included, and answer as told. For trying and testing, not for real data.`,
 		Example: "  hookline sink --username hookline --password file:examples/demo/ehr-password --status 500",
@@ -121,7 +122,9 @@ arrives, bodies included, and answer as told. For trying and testing, not for re
 				return err
 			case <-c.Context().Done():
 				_ = server.Close()
-				<-done
+				if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+					return err
+				}
 				return nil
 			}
 		},
