@@ -254,6 +254,10 @@ func TestWrongUse(t *testing.T) {
 		{[]string{"send", "update", "--file", "no-such.json"}, 2, []string{"no-such.json"}},
 		{[]string{"send", "update", "--password", "env:NO_SUCH_VARIABLE"}, 2, []string{"NO_SUCH_VARIABLE"}},
 		{[]string{"send", "update", "--url", "http://127.0.0.1:1/hooks/demo"}, 3, []string{"could not reach the hook"}},
+		{[]string{"send", "update", "--url", "localhost:8787/hooks/demo"}, 2, []string{"--url", "http://127.0.0.1:8787/hooks/demo"}},
+		{[]string{"send", "update", "--url", "127.0.0.1:8787/hooks/demo"}, 2, []string{"--url", "http://127.0.0.1:8787/hooks/demo"}},
+		{[]string{"send", "update", "--unix", "/no/such/socket"}, 3, []string{"could not reach the hook", "/no/such/socket"}},
+		{[]string{"sink", "--listen", "9090"}, 2, []string{"127.0.0.1:9090"}},
 		{[]string{"sink", "--status", "99"}, 2, []string{"between 200 and 599"}},
 		{[]string{"reload", "--admin", "/no/such/socket"}, 3, []string{"no daemon answers", "/no/such/socket"}},
 		{[]string{"child", "transport", "nothing"}, 3, []string{"no such child"}},
@@ -276,6 +280,11 @@ func TestCheck(t *testing.T) {
 	code, out, errs := finish(t, hookline(t, []string{url}, "check", "--probe"))
 	if code != 0 || !strings.Contains(out, "can be reached") || !strings.HasSuffix(out, "ok\n") {
 		t.Errorf("exit %d\n%s%s", code, out, errs)
+	}
+	code, out, errs = finish(t, hookline(t, []string{url}, "check", "--probe", "--json"))
+	var good struct{ OK bool }
+	if err := json.Unmarshal([]byte(out), &good); err != nil || code != 0 || !good.OK {
+		t.Errorf("exit %d, %v\n%s%s", code, err, out, errs)
 	}
 	target.Close()
 	code, out, _ = finish(t, hookline(t, []string{url}, "check", "--probe"))
@@ -300,6 +309,127 @@ func TestCheck(t *testing.T) {
 	}
 	if err := json.Unmarshal([]byte(out), &failure); err != nil || code != 2 || failure.OK || len(failure.Errors) != 2 || errs != "" {
 		t.Errorf("exit %d, %v\n%s%s", code, err, out, errs)
+	}
+}
+
+// What a sink is told to answer is what the user's screen depends on.
+func TestSinkAnswersAsTold(t *testing.T) {
+	for _, tt := range []struct {
+		flags []string
+		code  int
+		want  string
+	}{
+		{[]string{"--status", "201", "--delay", "100ms"}, 0, "200 delivered"},
+		{[]string{"--status", "503"}, 1, "503 throttled_by_target"},
+		{[]string{"--status", "404"}, 1, "502 not_found_at_target"},
+		{[]string{"--username", "somebody", "--password", "else"}, 1, "502 unauthorized_by_target"},
+		{[]string{"--hang"}, 1, "504 timeout"},
+	} {
+		t.Run(strings.Join(tt.flags, " "), func(t *testing.T) {
+			t.Parallel()
+			s := launch(t, hookline(t, nil, append([]string{"sink", "--listen", "127.0.0.1:0"}, tt.flags...)...), true)
+			url, _ := startDaemon(t, s.await(`waiting for events on (http://\S+)`), "HOOKLINE__ROUTES__EHR__TIMEOUT=1s", "HOOKLINE__HOOKS__DEMO__TIMEOUT=4s")
+			cmd := hookline(t, nil, "send", "--file", "-", "--url", url, "--email", "trialkit@example.org", "--password", "file:examples/demo/hook-password")
+			cmd.Stdin = strings.NewReader(`{"trans_id":1,"form_id":2,"form_name":"F","OnInsert":true}`)
+			if code, out, errs := finish(t, cmd); code != tt.code || !strings.Contains(out, tt.want) {
+				t.Errorf("exit %d, want %d and %q\n%s%s", code, tt.code, tt.want, out, errs)
+			}
+		})
+	}
+}
+
+// startDaemon runs a daemon on the repository's config.toml.
+func startDaemon(t *testing.T, target string, env ...string) (url string, daemon *running) {
+	t.Helper()
+	env = append(env, "HOOKLINE__TRANSPORTS__EHR__SETTINGS__URL="+target, "HOOKLINE__ADMIN__LISTEN=off")
+	daemon = launch(t, hookline(t, env, "serve", "--listen", "tcp://127.0.0.1:0", "--log-format", "text"), false)
+	return "http://" + daemon.await(`msg="listening for TrialKit" on=tcp://(\S+)`) + "/hooks/demo", daemon
+}
+
+// SIGTERM takes no new event and lets the one in flight have its answer.
+func TestStopFinishesWhatIsInFlight(t *testing.T) {
+	came, answer := make(chan struct{}), make(chan struct{})
+	target := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { close(came); <-answer }))
+	defer target.Close()
+	open := sync.OnceFunc(func() { close(answer) })
+	defer open()
+	url, daemon := startDaemon(t, target.URL)
+	send := hookline(t, nil, "send", "update", "--url", url, "--email", "trialkit@example.org", "--password", "file:examples/demo/hook-password")
+	var out bytes.Buffer
+	send.Stdout = &out
+	if err := send.Start(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-came:
+	case <-time.After(20 * time.Second):
+		t.Fatal("no request came to the target")
+	}
+	if err := daemon.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Second}
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(10 * time.Second); ; <-tick.C {
+		resp, err := client.Get(strings.TrimSuffix(url, "/hooks/demo") + "/readyz")
+		if err != nil {
+			break
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the daemon still says that it takes events")
+		}
+	}
+	open()
+	if err := send.Wait(); err != nil || !strings.Contains(out.String(), "200 delivered") {
+		t.Errorf("send: %v\n%s", err, out.String())
+	}
+	for range daemon.lines { // until it has closed its output
+	}
+	if err := daemon.cmd.Wait(); err != nil {
+		t.Errorf("serve: %v\n%s", err, daemon.all)
+	}
+}
+
+// A bad file changes nothing, and the operator reads why.
+func TestReloadRefusesABadFile(t *testing.T) {
+	dir, err := os.MkdirTemp("", "hl-cli-") // t.TempDir is too long for sockets
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	file := filepath.Join(dir, "config.toml")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	target := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer target.Close()
+	good := fmt.Sprintf("[server]\nlisten = [\"tcp://127.0.0.1:0\"]\n[hooks.demo]\nanonymous = true\n[transports.ehr]\nplugin = \"http\"\nsettings = { url = %q }\n[routes.ehr]\nhooks = [\"demo\"]\ntransport = \"ehr\"\n", target.URL)
+	write(good)
+	daemon := launch(t, hookline(t, nil, "serve", "--config", file), false)
+	url := "http://" + daemon.await(`"on":"tcp://([^"]+)"`) + "/hooks/demo"
+	for _, bad := range []struct{ text, want string }{
+		{strings.Replace(good, "anonymous", "anonymus", 1), "did you mean anonymous?"},
+		{strings.Replace(good, "http://", "ftp://", 1), "transports.ehr.settings.url"},
+	} {
+		write(bad.text)
+		code, out, errs := finish(t, hookline(t, nil, "reload", "--config", file))
+		if code != 2 || !strings.Contains(errs, bad.want) || !strings.Contains(errs, "not reloaded") {
+			t.Errorf("exit %d, want 2 and %q\n%s%s", code, bad.want, out, errs)
+		}
+		if code, out, errs := finish(t, hookline(t, nil, "send", "update", "--url", url)); code != 0 {
+			t.Errorf("after a bad reload: exit %d\n%s%s", code, out, errs)
+		}
+	}
+	if code := daemon.stop(); code != 0 {
+		t.Errorf("serve: exit %d", code)
 	}
 }
 
@@ -374,7 +504,11 @@ transport = "archive"
 		t.Fatalf("%d %s", resp.StatusCode, answer)
 	}
 	line, err := os.ReadFile(filepath.Join(dir, "out.jsonl"))
-	if err != nil || !strings.Contains(string(line), `"kind":"review"`) || !strings.Contains(string(line), `"wf_name":"Monitor Review"`) {
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stored struct{ Kind, Payload string }
+	if err := json.Unmarshal(line, &stored); err != nil || stored.Kind != "review" || stored.Payload != string(body) {
 		t.Errorf("the file holds %q, %v", line, err)
 	}
 	if code := daemon.stop(); code != 0 {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -177,6 +178,9 @@ Exit code 0: the user goes on working; 1: the user sees a Protocol Error.`,
 			return usage(errors.New("say which event to send: insert, update or review"))
 		},
 		RunE: func(c *cobra.Command, args []string) error {
+			if u, err := url.Parse(to.url); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+				return usage(errors.New("--url: write all of it, such as http://127.0.0.1:8787/hooks/demo"))
+			}
 			var body []byte
 			var err error
 			switch {

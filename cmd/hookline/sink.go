@@ -108,6 +108,9 @@ arrives, bodies included, and answer as told. For trying and testing, not for re
 			if s.password, err = resolve(s.password); err != nil {
 				return usage(fmt.Errorf("--password: %w", err))
 			}
+			if _, _, err := net.SplitHostPort(listen); err != nil {
+				return usage(fmt.Errorf("--listen %s: write host and port, such as 127.0.0.1:9090", listen))
+			}
 			s.out = c.OutOrStdout()
 			l, err := net.Listen("tcp", listen)
 			if err != nil {

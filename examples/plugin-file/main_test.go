@@ -57,7 +57,7 @@ func (t target) Received() (out [][]byte) {
 	for _, text := range bytes.Split(bytes.TrimSpace(data), []byte("\n")) {
 		var l line
 		if json.Unmarshal(text, &l) == nil {
-			out = append(out, l.Payload)
+			out = append(out, []byte(l.Payload))
 		}
 	}
 	return out

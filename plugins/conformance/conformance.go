@@ -17,7 +17,9 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 
 	"github.com/hookline/hookline/plugins"
 	"github.com/hookline/hookline/plugins/host"
@@ -79,7 +81,7 @@ func Test(t *testing.T, s Subject) {
 		ran = true
 		t.Run(way.name, func(t *testing.T) {
 			for _, c := range checks {
-				if c.needs != "" && !contains(s.States, c.needs) {
+				if c.needs != "" && !contains(s.States, c.needs) || c.value && way.name != "value" {
 					continue
 				}
 				t.Run(c.name, func(t *testing.T) { c.run(t, bench{s, way}) })
@@ -135,6 +137,34 @@ type value struct{ transport.Transport }
 
 func (v value) Description() transport.Description { return v.Describe() }
 
+// patience is how long after ctx's end a call on the Go value may last before it
+// is left alone, so that the suite can say what is wrong.
+const patience = time.Second
+
+func (v value) Deliver(ctx context.Context, m *transport.Message) transport.Receipt {
+	return bounded(ctx, func() transport.Receipt { return v.Transport.Deliver(ctx, m) })
+}
+
+func (v value) Check(ctx context.Context) transport.Receipt {
+	return bounded(ctx, func() transport.Receipt { return v.Transport.Check(ctx) })
+}
+
+func bounded(ctx context.Context, call func() transport.Receipt) transport.Receipt {
+	out := make(chan transport.Receipt, 1)
+	go func() { out <- call() }()
+	select {
+	case r := <-out:
+		return r
+	case <-ctx.Done():
+	}
+	select {
+	case r := <-out:
+		return r
+	case <-time.After(patience):
+		return transport.Failed(transport.Unknown, transport.Timeout, "it did not come back")
+	}
+}
+
 func startValue(tb testing.TB, s Subject, settings json.RawMessage, _ io.Writer) (instance, func(), error) {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
@@ -186,7 +216,11 @@ func (r remote) Check(ctx context.Context) transport.Receipt {
 	return orBroken(r.client.Check(ctx, time.Until(deadline), grace))
 }
 
+// orBroken says of an error what the host says of it.
 func orBroken(r transport.Receipt, err error) transport.Receipt {
+	if status.Code(err) == codes.DeadlineExceeded {
+		return transport.Failed(transport.Unknown, transport.Timeout, "the plugin did not answer by the deadline")
+	}
 	if err != nil {
 		return transport.Failed(transport.Unknown, transport.PluginProtocol, err.Error())
 	}

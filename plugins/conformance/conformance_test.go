@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -13,10 +14,18 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/hookline/hookline/plugins"
 	"github.com/hookline/hookline/plugins/transport"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// The test binary is a plugin as well: "plugin" and a fault.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == "plugin" {
+		plugins.Serve(&link{m: &memory{fault: os.Args[2], state: Up}})
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // memory is a target and a good transport to it. Each fault makes the transport
 // wrong in one way, which one check must find.
@@ -26,6 +35,7 @@ type memory struct {
 	mu    sync.Mutex
 	state State
 	got   [][]byte
+	seen  map[string]bool // ids of messages
 }
 
 func (m *memory) Settings() json.RawMessage { return json.RawMessage(`{"token":"top-secret"}`) }
@@ -54,6 +64,17 @@ func (m *memory) take(p []byte) {
 	m.got = append(m.got, p)
 }
 
+// again tells whether the message was seen before.
+func (m *memory) again(id string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.seen == nil {
+		m.seen = map[string]bool{}
+	}
+	defer func() { m.seen[id] = true }()
+	return m.seen[id]
+}
+
 // link is the transport to a memory.
 type link struct {
 	m      *memory
@@ -61,7 +82,7 @@ type link struct {
 }
 
 func (l *link) Describe() transport.Description {
-	d := transport.Description{Name: "memory", Version: "1", Settings: json.RawMessage(
+	d := transport.Description{Name: "memory", Version: "1", Idempotent: strings.Contains(l.m.fault, "idempotent"), Settings: json.RawMessage(
 		`{"type":"object","additionalProperties":false,"properties":{"token":{"type":"string","writeOnly":true}}}`)}
 	switch l.m.fault {
 	case "no version":
@@ -78,6 +99,9 @@ func (l *link) Configure(_ context.Context, raw json.RawMessage) error {
 	var s map[string]any
 	if err := json.Unmarshal(raw, &s); err != nil {
 		return err
+	}
+	if l.m.fault == "logs its secret" {
+		fmt.Fprintln(os.Stderr, "connecting with", s["token"])
 	}
 	for k, v := range s {
 		_, text := v.(string)
@@ -112,12 +136,17 @@ func (l *link) Deliver(ctx context.Context, msg *transport.Message) transport.Re
 		}
 		return transport.Failed(transport.None, transport.ConnectionRefused, "")
 	case Slow:
+		if deadline, _ := ctx.Deadline(); fault == "ignores a cancel" {
+			time.Sleep(min(time.Until(deadline), 3*late+100*time.Millisecond))
+		}
 		<-ctx.Done()
 		switch fault {
 		case "slow is none":
 			return transport.Failed(transport.None, transport.Timeout, "")
 		case "ignores the deadline":
 			time.Sleep(2 * late)
+		case "does not come back":
+			time.Sleep(patience + 2*late) // and then it does: no goroutine is left
 		}
 		return transport.Failed(transport.Unknown, transport.Timeout, "")
 	case Rejecting:
@@ -127,7 +156,16 @@ func (l *link) Deliver(ctx context.Context, msg *transport.Message) transport.Re
 		return transport.Failed(transport.None, transport.RejectedByTarget, "")
 	}
 	payload := msg.Payload
+	again := l.m.again(msg.ID)
 	switch {
+	case again && fault == "idempotent":
+		return done
+	case again && fault == "refuses what it knows":
+		return transport.Failed(transport.None, transport.RejectedByTarget, "")
+	case fault == "takes equal payloads for one" && l.m.again(string(payload)):
+		return done
+	case fault == "compacts" && json.Valid(payload):
+		payload, _ = json.Marshal(json.RawMessage(payload))
 	case l.broken:
 		return transport.Failed(transport.None, transport.ConnectionRefused, "")
 	case fault == "loses":
@@ -184,6 +222,9 @@ func subject(fault string) Subject {
 
 func TestAGoodTransportPasses(t *testing.T) { Test(t, subject("")) }
 
+// A target that knows a message by its id passes too.
+func TestAnIdempotentTransportPasses(t *testing.T) { Test(t, subject("idempotent")) }
+
 // recorder takes a check's failures instead of the test.
 type recorder struct {
 	testing.TB
@@ -213,29 +254,35 @@ func (r *recorder) Fatal(args ...any) { r.Fatalf("%s", fmt.Sprint(args...)) }
 // Every check can fail: each fault is found, by the check that is for it.
 func TestWrongTransportsFail(t *testing.T) {
 	for fault, found := range map[string]string{
-		"no version":              "describes itself",
-		"bad schema":              "describes itself",
-		"no secret marked":        "describes itself",
-		"takes anything":          "refuses bad settings",
-		"does not name the field": "refuses bad settings",
-		"quotes the value":        "refuses bad settings",
-		"loses":                   "delivers",
-		"changes":                 "delivers",
-		"own code":                "delivers",
-		"half done":               "delivers",
-		"two lines":               "delivers",
-		"tells the secret":        "delivers",
-		"tells the payload":       "delivers",
-		"cuts":                    "delivers a megabyte",
-		"one of many twice":       "delivers concurrently",
-		"check delivers":          "answers a check",
-		"check always well":       "answers a check",
-		"claims after the end":    "takes an ended attempt",
-		"down is unknown":         "tells that the target is down",
-		"never recovers":          "recovers when the target is back",
-		"slow is none":            "ends at the deadline",
-		"ignores the deadline":    "ends at the deadline",
-		"rejected is delivered":   "tells that the target rejects",
+		"no version":                   "describes itself",
+		"bad schema":                   "describes itself",
+		"no secret marked":             "describes itself",
+		"takes anything":               "refuses bad settings",
+		"does not name the field":      "refuses bad settings",
+		"quotes the value":             "refuses bad settings",
+		"loses":                        "delivers",
+		"changes":                      "delivers",
+		"own code":                     "delivers",
+		"half done":                    "delivers",
+		"two lines":                    "delivers",
+		"tells the secret":             "delivers",
+		"tells the payload":            "delivers",
+		"compacts":                     "delivers",
+		"takes equal payloads for one": "delivers",
+		"claims to be idempotent":      "delivers a message again",
+		"refuses what it knows":        "delivers a message again",
+		"cuts":                         "delivers a megabyte",
+		"one of many twice":            "delivers concurrently",
+		"check delivers":               "answers a check",
+		"check always well":            "answers a check",
+		"claims after the end":         "takes an ended attempt",
+		"down is unknown":              "tells that the target is down",
+		"never recovers":               "recovers when the target is back",
+		"slow is none":                 "ends at the deadline",
+		"ignores the deadline":         "ends at the deadline",
+		"does not come back":           "ends at the deadline",
+		"ignores a cancel":             "ends when it is cancelled",
+		"rejected is delivered":        "tells that the target rejects",
 	} {
 		t.Run(fault, func(t *testing.T) {
 			for _, c := range checks {
@@ -280,5 +327,26 @@ func TestTheOutputIsSearched(t *testing.T) {
 	}
 	if len(r.failures) != 1 {
 		t.Errorf("failures %q", r.failures)
+	}
+}
+
+// The host hides a secret that a process writes; the suite still finds it.
+func TestAHiddenSecretIsFound(t *testing.T) {
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for fault, want := range map[string]int{"none": 0, "logs its secret": 1} {
+		r := &recorder{TB: t}
+		s := subject("")
+		s.Command = []string{exe, "plugin", fault}
+		b := bench{s, way{start: startProcess}}
+		b.start(r, b.Target(r))
+		for _, f := range r.cleanups {
+			f()
+		}
+		if len(r.failures) != want {
+			t.Errorf("%s: failures %q", fault, r.failures)
+		}
 	}
 }

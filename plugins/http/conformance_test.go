@@ -32,7 +32,7 @@ func TestConformance(t *testing.T) {
 			{Name: "another scheme", Settings: json.RawMessage(`{"url":"ftp://127.0.0.1/"}`), Field: "url"},
 			{Name: "a password in the url", Settings: json.RawMessage(`{"url":"http://u:hunter2@127.0.0.1/"}`), Field: "url", Hidden: "hunter2"},
 			{Name: "a signing secret that is none", Settings: json.RawMessage(`{"url":"http://127.0.0.1/","signing_secrets":["hunter2"]}`), Field: "signing_secrets[0]", Hidden: "hunter2"},
-			{Name: "two kinds of credentials", Settings: json.RawMessage(`{"url":"http://127.0.0.1/","username":"u","password":"hunter2","bearer_token":"t"}`), Hidden: "hunter2"},
+			{Name: "two kinds of credentials", Settings: json.RawMessage(`{"url":"http://127.0.0.1/","username":"u","password":"hunter2","bearer_token":"hunter3"}`), Field: "bearer_token", Hidden: "hunter2"},
 		},
 	})
 }
