@@ -125,10 +125,16 @@ func TestDeadlines(t *testing.T) {
 		if err != nil || r.Effect != transport.None || r.Detail != "not written" {
 			t.Errorf("within the grace: %+v, %v", r, err)
 		}
-		start := time.Now()
-		_, err = c.Deliver(t.Context(), &transport.Message{}, 50*time.Millisecond, 30*time.Millisecond)
-		if took := time.Since(start); status.Code(err) != codes.DeadlineExceeded || took > 130*time.Millisecond {
-			t.Errorf("after %v: %v", took, err)
+		took := time.Hour
+		for range 5 { // what ignores a deadline is late each time, a busy machine is not
+			start := time.Now()
+			if _, err = c.Deliver(t.Context(), &transport.Message{}, 50*time.Millisecond, 30*time.Millisecond); status.Code(err) != codes.DeadlineExceeded {
+				t.Error(err)
+			}
+			took = min(took, time.Since(start))
+		}
+		if took > 130*time.Millisecond {
+			t.Errorf("at best after %v", took)
 		}
 		if _, err := c.Check(t.Context(), 10*time.Millisecond, time.Second); err != nil {
 			t.Error(err)

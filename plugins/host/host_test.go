@@ -320,10 +320,18 @@ func TestPluginsThatMisbehave(t *testing.T) {
 		{"big", transport.Done, transport.Delivered},
 		{"dirty", transport.Done, transport.Delivered},
 	} {
-		start := time.Now()
-		r := deliver(t, tr, tt.payload, 200*time.Millisecond)
-		if late := time.Since(start) - 200*time.Millisecond; late > 50*time.Millisecond {
-			t.Errorf("%s: %v late", tt.payload, late)
+		var r transport.Receipt
+		for try := 1; ; try++ { // what ignores a deadline is late each time, a busy machine is not
+			start := time.Now()
+			r = deliver(t, tr, tt.payload, 200*time.Millisecond)
+			late := time.Since(start) - 200*time.Millisecond
+			if late <= 50*time.Millisecond {
+				break
+			}
+			if try == 5 {
+				t.Errorf("%s: %v late", tt.payload, late)
+				break
+			}
 		}
 		if r.Effect != tt.effect || r.Code != tt.code || len(r.Body) > 1<<20 {
 			t.Errorf("%s: receipt %s %s, %d bytes", tt.payload, r.Effect, r.Code, len(r.Body))

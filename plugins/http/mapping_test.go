@@ -150,21 +150,28 @@ func TestNotReached(t *testing.T) {
 	})
 }
 
-// within fails unless f ends at most 50 ms after the deadline.
+// within fails unless f ends at most 50 ms after the deadline. A transport that
+// does not heed it is late each time; one on a busy machine is not.
 func within(t *testing.T, deadline time.Duration, f func(ctx context.Context) transport.Receipt) transport.Receipt {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), deadline)
-	defer cancel()
-	start := time.Now()
-	r := f(ctx)
-	if took := time.Since(start); took < deadline-time.Millisecond || took > deadline+50*time.Millisecond {
-		t.Errorf("took %v, deadline %v", took, deadline)
+	for try := 1; ; try++ {
+		ctx, cancel := context.WithTimeout(context.Background(), deadline)
+		start := time.Now()
+		r := f(ctx)
+		took := time.Since(start)
+		cancel()
+		if took < deadline-time.Millisecond || took > deadline+50*time.Millisecond && try == 5 {
+			t.Errorf("took %v, deadline %v", took, deadline)
+			return r
+		}
+		if took <= deadline+50*time.Millisecond {
+			return r
+		}
 	}
-	return r
 }
 
 func TestDeadline(t *testing.T) {
-	const wait = 80 * time.Millisecond
+	const wait = 250 * time.Millisecond
 	big := message()
 	big.Payload = bytes.Repeat([]byte("x"), 32<<20)
 	blocked := func(ctx context.Context, _, _ string) (net.Conn, error) { <-ctx.Done(); return nil, ctx.Err() }
