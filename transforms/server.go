@@ -15,8 +15,9 @@ import (
 )
 
 // stuckAfter is how long after its limit a script that does not answer the
-// interrupt is called stuck. It is less than the host's grace.
-const stuckAfter = 30 * time.Millisecond
+// interrupt is called stuck: the process is killed for it, which the others in it
+// notice, so a busy machine gets some time.
+const stuckAfter = 70 * time.Millisecond
 
 // server is the child's side of the hop.
 type server struct {

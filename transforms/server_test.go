@@ -123,7 +123,8 @@ func TestProcessFailures(t *testing.T) {
 	}{
 		"works":                      {lives: []func(string) error{works}},
 		"dies at the first run":      {lives: []func(string) error{fails("Run", codes.Unavailable), works}},
-		"dies at both":               {lives: []func(string) error{fails("Run", codes.Unavailable), fails("Run", codes.Unavailable), works}, code: core.TransformFailed},
+		"dies three times":           {lives: []func(string) error{fails("Run", codes.Unavailable), fails("Run", codes.Unavailable), fails("Run", codes.Unavailable), works}},
+		"dies each time":             {lives: []func(string) error{fails("Run", codes.Unavailable), fails("Run", codes.Unavailable), fails("Run", codes.Unavailable), fails("Run", codes.Unavailable), works}, code: core.TransformFailed},
 		"dies and does not return":   {lives: []func(string) error{fails("Run", codes.Unavailable)}, code: core.TransformFailed, wait: time.Second},
 		"does not answer":            {lives: []func(string) error{fails("Run", codes.DeadlineExceeded)}, code: core.ScriptTimeout, killed: 1},
 		"breaks the protocol":        {lives: []func(string) error{fails("Run", codes.Internal)}, code: core.TransformFailed},

@@ -21,6 +21,9 @@ const (
 	// queueWait is how long an event waits for its turn, if the caller's deadline
 	// is not earlier. It also bounds how long a frozen process goes unnoticed.
 	queueWait = 2 * time.Second
+	// maxReruns is how often an event that lost its process is run again: it may
+	// be hit by the faults of others more than once.
+	maxReruns = 3
 )
 
 // Transform is a compiled script.
@@ -44,9 +47,9 @@ func (t *Transform) Close() { t.closed.Do(func() { t.engine.release(t.req) }) }
 // Transform runs the script on an event: at most for its timeout, from when its
 // turn comes, and not beyond ctx's deadline. ctx's cancellation is not passed on.
 //
-// If the process ends during the run, whoever is to blame, the script runs once
-// more on the next process; it gives the same bytes (invariant 9). A run that
-// the process had to be killed for is not repeated.
+// If the process ends during the run, whoever is to blame, the script runs again
+// on the next process; it gives the same bytes (invariant 9). A run that the
+// process had to be killed for is not repeated.
 func (t *Transform) Transform(ctx context.Context, ev *core.Event, route *core.Route, deliveryID string) (core.Shaped, error) {
 	req := &pb.RunRequest{
 		ScriptId: t.req.GetScriptId(),
@@ -88,10 +91,10 @@ func (t *Transform) Transform(ctx context.Context, ev *core.Event, route *core.R
 			if err := t.engine.load(ctx, t.req); err != nil {
 				return core.Shaped{}, failed("", err.Error())
 			}
-		case attempt == 0 && lost(err):
+		case attempt < maxReruns && lost(err):
 			t.engine.await(ctx, gone)
 		case lost(err):
-			return core.Shaped{}, failed("", "the script process ended twice while the script ran")
+			return core.Shaped{}, failed("", "the script process ended each time while the script ran")
 		default:
 			return core.Shaped{}, failed("", "the script process failed: "+err.Error())
 		}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -72,22 +73,44 @@ func (s *Server) Stop() {
 }
 
 func listen(path string) (net.Listener, error) {
-	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
-		_ = conn.Close()
-		return nil, fmt.Errorf("%s: another daemon answers there; stop it, or give this one its own admin.listen", path)
+	if err := makeRoom(path); err != nil {
+		return nil, err
 	}
-	if info, err := os.Lstat(path); err == nil && info.Mode()&os.ModeSocket != 0 {
-		_ = os.Remove(path)
-	}
-	l, err := net.Listen("unix", path)
+	lc := net.ListenConfig{Control: beforeBind}
+	l, err := lc.Listen(context.Background(), "unix", path)
 	if err != nil {
 		return nil, fmt.Errorf("the admin socket: %w", err)
 	}
-	if err := os.Chmod(path, 0o600); err != nil {
+	if err := os.Chmod(path, socketMode); err != nil {
 		_ = l.Close()
 		return nil, fmt.Errorf("the admin socket: %w", err)
 	}
 	return l, nil
+}
+
+// socketMode lets only the daemon's own user call.
+const socketMode = 0o600
+
+// makeRoom removes the socket of a daemon that has died, and nothing else.
+func makeRoom(path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("the admin socket: %w", err)
+	case info.Mode()&fs.ModeSocket == 0:
+		return fmt.Errorf("%s: there is a file in its place that is not a socket; move it away, or name another admin.listen", path)
+	}
+	conn, err := net.DialTimeout("unix", path, time.Second)
+	if err == nil {
+		_ = conn.Close()
+		return fmt.Errorf("%s: another daemon answers there; stop it, or give this one its own admin.listen", path)
+	}
+	if !dead(err) {
+		return fmt.Errorf("%s: there is a socket in its place, and whether a daemon answers there is not known: %w", path, err)
+	}
+	return os.Remove(path)
 }
 
 // Result is what the API answers.

@@ -5,9 +5,11 @@ package app
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"sync"
 	"time"
 
@@ -40,18 +42,22 @@ type App struct {
 	serving   sync.WaitGroup // accept loops
 	errs      chan error     // what ended an accept loop early
 
-	reloading sync.Mutex // guards current and engine
+	reloading sync.Mutex // guards current, live and engine
 	current   *generation
+	live      map[*generation]struct{} // current, and those that finish their last events
 	engine    *transforms.Engine
-	retiring  sync.WaitGroup // generations that finish their last events
+	retiring  sync.WaitGroup // the goroutines that wait for that
 
-	stop sync.Once
+	stop     sync.Once
+	life     context.Context // ends when Stop begins, and a reload in progress with it
+	stopping context.CancelFunc
 }
 
 // New reads and checks the configuration, starts what it calls for and listens.
 // If it fails, nothing is left running.
 func New(ctx context.Context, o Options) (_ *App, err error) {
-	a := &App{options: o, log: o.Log, errs: make(chan error, 8)}
+	a := &App{options: o, log: o.Log, errs: make(chan error, 8), live: map[*generation]struct{}{}}
+	a.life, a.stopping = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {
 			a.release()
@@ -66,6 +72,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if a.current, err = a.build(ctx, c, nil); err != nil {
 		return nil, &Unusable{Path: c.Path, Err: err}
 	}
+	a.live[a.current] = struct{}{}
 	a.server = ingest.New(ingest.Options{
 		MaxBody: c.Server.MaxBody, MaxInFlight: c.Server.MaxInFlight,
 		HeaderTimeout: c.Server.HeaderTimeout, BodyTimeout: c.Server.BodyTimeout, IdleTimeout: c.Server.IdleTimeout,
@@ -166,6 +173,7 @@ func (a *App) Run(ctx context.Context) error {
 // server.drain_timeout, and ends everything. It may be called more than once.
 func (a *App) Stop() {
 	a.stop.Do(func() {
+		a.stopping()
 		a.reloading.Lock()
 		timeout := a.current.config.Server.DrainTimeout
 		a.reloading.Unlock()
@@ -174,11 +182,49 @@ func (a *App) Stop() {
 		start := time.Now()
 		if err := a.server.Drain(ctx); err != nil {
 			a.log.Warn("events were still in flight when server.drain_timeout ended", "drain_timeout", timeout, "error", err)
+			a.cutShort()
 		}
 		a.serving.Wait()
 		a.release()
 		a.log.Info("stopped", "took", time.Since(start).Round(time.Millisecond))
 	})
+}
+
+// cutShort kills the children until no event is in flight. What is left after
+// server.drain_timeout would otherwise last until its own deadlines, minutes
+// perhaps, and Stop with it.
+func (a *App) cutShort() {
+	for idle := false; !idle; {
+		for _, pid := range a.children() {
+			if p, err := os.FindProcess(pid); err == nil {
+				_ = p.Kill() // an error means that it has ended
+			}
+		}
+		// Again and again: an event may turn to the process that comes next.
+		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+		_ = a.server.Drain(ctx)
+		idle = ctx.Err() == nil
+		cancel()
+	}
+}
+
+// children are the processes that run now.
+func (a *App) children() (pids []int) {
+	a.reloading.Lock()
+	defer a.reloading.Unlock()
+	for g := range a.live {
+		for _, t := range g.transports {
+			if pid := t.Status().PID; pid != 0 {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	if a.engine != nil {
+		if pid := a.engine.Status().PID; pid != 0 {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }
 
 // release ends what New has started, in reverse.
@@ -193,12 +239,14 @@ func (a *App) release() {
 	a.reloading.Lock()
 	defer a.reloading.Unlock()
 	if a.current != nil {
-		a.current.stopUnless(nil)
+		a.current.release()
 	}
 	if a.engine != nil {
 		a.engine.Stop()
 	}
 }
+
+var errStopping = errors.New("Hookline is stopping")
 
 // Reload reads the configuration again and, if all of it is good, puts it in the
 // place of the one in force. Otherwise nothing changes and the error says why.
@@ -210,13 +258,25 @@ func (a *App) Reload(ctx context.Context) (err error) {
 			err = fmt.Errorf("not reloaded, the configuration in force stays: %w", err)
 		}
 	}()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(a.life, cancel)()
+	if a.life.Err() != nil {
+		return errStopping
+	}
 	c, err := a.options.Load()
 	if err != nil {
 		return err
 	}
 	old := a.current
 	next, err := a.build(ctx, c, old)
-	if err != nil {
+	switch {
+	case a.life.Err() != nil:
+		if err == nil {
+			next.release()
+		}
+		return errStopping
+	case err != nil:
 		return &Unusable{Path: c.Path, Err: err}
 	}
 	a.warn(c)
@@ -225,10 +285,14 @@ func (a *App) Reload(ctx context.Context) (err error) {
 	}
 	a.setLevel(c)
 	a.current = next
+	a.live[next] = struct{}{}
 	drained := a.server.Use(next.set)
 	a.retiring.Go(func() {
 		<-drained // bounded by the hooks' budgets
-		old.stopUnless(next)
+		a.reloading.Lock()
+		delete(a.live, old)
+		a.reloading.Unlock()
+		old.release()
 	})
 	a.log.Info("reloaded", "revision", short(c.Revision), "hooks", len(c.Hooks), "transports", len(c.Transports), "routes", len(c.Routes))
 	return nil

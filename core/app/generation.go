@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/hookline/hookline/core"
 	"github.com/hookline/hookline/core/config"
@@ -37,6 +38,19 @@ type generation struct {
 type running struct {
 	*host.Transport
 	fingerprint string
+	users       *atomic.Int32 // generations that have it; the last one stops it
+}
+
+func newRunning(t *host.Transport, fingerprint string) *running {
+	r := &running{Transport: t, fingerprint: fingerprint, users: new(atomic.Int32)}
+	r.users.Store(1)
+	return r
+}
+
+// with is the same process under another fingerprint, used once more.
+func (r *running) with(fingerprint string) *running {
+	r.users.Add(1)
+	return &running{Transport: r.Transport, fingerprint: fingerprint, users: r.users}
 }
 
 // build makes a generation of c. What old runs unchanged is taken over. If
@@ -47,7 +61,7 @@ func (a *App) build(ctx context.Context, c *config.Config, old *generation) (_ *
 	var problems problems
 	defer func() {
 		if err != nil {
-			g.stopUnless(old)
+			g.release()
 		}
 	}()
 
@@ -131,8 +145,14 @@ func (a *App) scriptEngine(ctx context.Context) (*transforms.Engine, error) {
 // startTransports starts what old does not run already, all at once: each takes
 // some 50 ms. It returns the transports that must wait for old's to end.
 func (a *App) startTransports(ctx context.Context, g, old *generation, problems *problems) (later []config.Transport) {
-	var mu sync.Mutex
-	var starts sync.WaitGroup
+	type start struct {
+		config.Transport
+		spec        host.TransportSpec
+		fingerprint string
+		started     *host.Transport
+		err         error
+	}
+	var starts []*start
 	for _, t := range g.config.Transports {
 		spec, fingerprint, err := a.transportSpec(g.config, t)
 		if err != nil {
@@ -142,7 +162,7 @@ func (a *App) startTransports(ctx context.Context, g, old *generation, problems 
 		if old != nil {
 			if was := old.transports[t.Name]; was != nil {
 				if was.fingerprint == fingerprint {
-					g.transports[t.Name] = was
+					g.transports[t.Name] = was.with(fingerprint)
 					continue
 				}
 				if was.Description().Exclusive {
@@ -151,18 +171,20 @@ func (a *App) startTransports(ctx context.Context, g, old *generation, problems 
 				}
 			}
 		}
-		starts.Go(func() {
-			started, err := host.StartTransport(ctx, spec)
-			mu.Lock()
-			defer mu.Unlock()
-			if err != nil {
-				problems.addSettings("transports."+t.Name, err)
-				return
-			}
-			g.transports[t.Name] = &running{Transport: started, fingerprint: fingerprint}
-		})
+		starts = append(starts, &start{Transport: t, spec: spec, fingerprint: fingerprint})
 	}
-	starts.Wait()
+	var all sync.WaitGroup
+	for _, s := range starts {
+		all.Go(func() { s.started, s.err = host.StartTransport(ctx, s.spec) })
+	}
+	all.Wait()
+	for _, s := range starts {
+		if s.err != nil {
+			problems.addSettings("transports."+s.Name, s.err)
+			continue
+		}
+		g.transports[s.Name] = newRunning(s.started, s.fingerprint)
+	}
 	return later
 }
 
@@ -173,10 +195,10 @@ func (a *App) replaceExclusive(ctx context.Context, g, old *generation, changed 
 	for _, t := range changed {
 		spec, fingerprint, err := a.transportSpec(g.config, t)
 		if err == nil {
-			was := old.transports[t.Name].Transport
+			was := old.transports[t.Name]
 			var before host.TransportSpec
 			if before, err = was.Replace(ctx, spec); err == nil {
-				g.transports[t.Name] = &running{Transport: was, fingerprint: fingerprint}
+				g.transports[t.Name] = was.with(fingerprint)
 				undo = append(undo, func() { _, _ = was.Replace(context.WithoutCancel(ctx), before) })
 				continue
 			}
@@ -276,15 +298,16 @@ func (a *App) dispatcher(g *generation) *core.Dispatcher {
 	return d
 }
 
-// stopUnless ends the processes that other does not use, and lets go of the
-// scripts: other holds its own.
-func (g *generation) stopUnless(other *generation) {
+// release gives up the scripts, which every generation has for itself, and ends
+// the processes that no other generation uses. An event may still be in flight on
+// a generation before the last: a process lasts as long as any that has it.
+func (g *generation) release() {
 	for _, script := range g.scripts {
 		script.Close()
 	}
 	var stops sync.WaitGroup
-	for name, t := range g.transports {
-		if other == nil || other.transports[name] == nil || other.transports[name].Transport != t.Transport {
+	for _, t := range g.transports {
+		if t.users.Add(-1) == 0 {
 			stops.Go(t.Stop)
 		}
 	}

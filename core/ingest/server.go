@@ -216,7 +216,8 @@ func (s *Server) Drain(ctx context.Context) error {
 	case <-s.flight.idle:
 	case <-ctx.Done():
 	}
-	if err := s.http.Shutdown(ctx); err == nil {
+	// An error before the time is over is about a listener that was closed already.
+	if err := s.http.Shutdown(ctx); err == nil || ctx.Err() == nil {
 		return nil
 	}
 	s.cut.Store(true)

@@ -277,7 +277,9 @@ func (c *Child) launch(ctx context.Context) (_ *launched, err error) {
 	if err != nil {
 		return l, fmt.Errorf("folder for its socket: %w", err)
 	}
-	l.cleanup = append(l.cleanup, func() { _ = os.RemoveAll(sockets) })
+	// Once the connection is open, nobody needs its name any more; and a host that
+	// is killed later leaves nothing behind.
+	defer func() { _ = os.RemoveAll(sockets) }()
 
 	life, kill := context.WithCancel(context.Background())
 	l.kill = kill
@@ -289,7 +291,6 @@ func (c *Child) launch(ctx context.Context) (_ *launched, err error) {
 	l.cmd.Env = append(childEnv(), plugin.EnvUnixSocketDir+"="+sockets)
 	closePipe, err := hostPipe(l.cmd)
 	if err != nil {
-		_ = os.RemoveAll(sockets)
 		kill()
 		return l, err
 	}

@@ -513,7 +513,9 @@ func runHost() {
 
 // Invariant 5: kill -9 of the daemon leaves no process behind.
 func TestChildDiesWithItsHost(t *testing.T) {
+	tmp := t.TempDir()
 	cmd := exec.Command(executable(t), "host")
+	cmd.Env = append(os.Environ(), "TMPDIR="+tmp)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -534,6 +536,11 @@ func TestChildDiesWithItsHost(t *testing.T) {
 	}
 	_ = cmd.Wait()
 	awaitExit(t, pid)
+
+	left, err := os.ReadDir(tmp)
+	if err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
 }
 
 // The pipe alone is enough: it works where there is no parent-death signal.
