@@ -246,7 +246,7 @@ func (a *App) release() {
 	}
 }
 
-var errStopping = errors.New("Hookline is stopping")
+var errStopping = errors.New("the daemon is stopping")
 
 // Reload reads the configuration again and, if all of it is good, puts it in the
 // place of the one in force. Otherwise nothing changes and the error says why.

@@ -85,7 +85,7 @@ func TestStopDrains(t *testing.T) {
 	if err := d.app.Reload(context.Background()); err == nil {
 		t.Error("a stopped daemon has reloaded")
 	} else {
-		contains(t, "the error", err.Error(), "Hookline is stopping")
+		contains(t, "the error", err.Error(), "the daemon is stopping")
 	}
 	if left := descendants(t, os.Getpid()); len(left) != 0 {
 		t.Errorf("processes are left: %v", left)

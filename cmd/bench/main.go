@@ -1,0 +1,223 @@
+// Command bench measures Hookline beside a direct call and Go's ReverseProxy: on
+// one machine, in one run, taking turns, each in a process of its own.
+//
+//	go run ./cmd/bench
+//	go run ./cmd/bench --only speed --callers 64 --rounds 5 --json
+//
+// Events that get lost, change on their way or are not answered with success
+// make it fail: speed counts only if all of them arrived.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// options are the flags.
+type options struct {
+	duration, warmup time.Duration
+	rounds           int
+	callers          []int
+	only             []string
+	failures         int
+	json             bool
+	hookline         string
+}
+
+// bench is one run.
+type bench struct {
+	options
+	hookline string // the executable
+	dir      string
+	progress io.Writer
+	load     *worker
+	target   *worker
+	targetAt string // host:port
+}
+
+// section is a part of the report. A new one is a new line in sections.
+type section struct {
+	name string
+	run  func(ctx context.Context, b *bench, r *report) error
+	// contestants that --only can name
+	contestants []string
+}
+
+func sections() []section {
+	var out []section
+	for _, race := range []race{speed, hop} {
+		out = append(out, section{name: race.name, run: race.run, contestants: race.names()})
+	}
+	return append(out, section{name: "failures", run: failures})
+}
+
+// run is the program, and with "as" first one of its worker processes.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	if len(args) == 2 && args[0] == asRole {
+		return runRole(args[1], stdin, stdout, stderr)
+	}
+	o, err := parse(args, stderr)
+	if errors.Is(err, flag.ErrHelp) {
+		return 0
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "bench:", err)
+		return 2
+	}
+	r, err := measure(ctx, o, stderr)
+	if err != nil {
+		fmt.Fprintln(stderr, "bench:", err)
+		return 3
+	}
+	if o.json {
+		enc := json.NewEncoder(stdout)
+		enc.SetIndent("", "  ")
+		err = enc.Encode(r)
+	} else {
+		err = r.print(stdout)
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "bench:", err)
+		return 3
+	}
+	if len(r.Faults) > 0 {
+		return 1
+	}
+	return 0
+}
+
+func parse(args []string, stderr io.Writer) (o options, err error) {
+	f := flag.NewFlagSet("bench", flag.ContinueOnError)
+	f.SetOutput(stderr)
+	f.DurationVar(&o.duration, "duration", 2*time.Second, "how long each cell is measured")
+	f.DurationVar(&o.warmup, "warmup", 500*time.Millisecond, "how long it runs before that")
+	f.IntVar(&o.rounds, "rounds", 3, "how often the contestants take turns")
+	callers := f.String("callers", "1,16,64", "numbers of callers at a time")
+	only := f.String("only", "", "sections or contestants, of: "+strings.Join(names(), ", "))
+	f.IntVar(&o.failures, "failures", 10000, "failing events of the section \"failures\", of which it has two batches")
+	f.BoolVar(&o.json, "json", false, "print JSON, with every single cell")
+	f.StringVar(&o.hookline, "hookline", "", "`PATH` of a hookline executable; otherwise it is built from this module")
+	if err := f.Parse(args); err != nil {
+		return o, err
+	}
+	if f.NArg() > 0 {
+		return o, fmt.Errorf("%q is not a flag; see --help", f.Arg(0))
+	}
+	for s := range strings.SplitSeq(*callers, ",") {
+		n, err := strconv.Atoi(strings.TrimSpace(s))
+		if err != nil || n < 1 || n > maxCallers {
+			return o, fmt.Errorf("--callers %s: must be numbers from 1 to %d with commas between", *callers, maxCallers)
+		}
+		o.callers = append(o.callers, n)
+	}
+	if *only != "" {
+		o.only = strings.Split(*only, ",")
+		for _, name := range o.only {
+			if !slices.Contains(names(), name) {
+				return o, fmt.Errorf("--only %s: use %s", name, strings.Join(names(), ", "))
+			}
+		}
+	}
+	if o.rounds < 1 || o.failures < 1 || o.duration <= 0 || o.warmup < 0 {
+		return o, errors.New("--rounds, --failures and --duration must be more than 0, and --warmup not less")
+	}
+	return o, nil
+}
+
+// maxCallers is what the daemon takes at a time with its defaults.
+const maxCallers = 1024
+
+// names are what --only understands.
+func names() (out []string) {
+	for _, s := range sections() {
+		out = append(out, s.name)
+		out = append(out, s.contestants...)
+	}
+	return out
+}
+
+// wants tells whether a section or a contestant is to run.
+func (o *options) wants(s section) bool {
+	return len(o.only) == 0 || slices.Contains(o.only, s.name) ||
+		slices.ContainsFunc(s.contestants, func(c string) bool { return slices.Contains(o.only, c) })
+}
+
+// measure runs the sections.
+func measure(ctx context.Context, o options, progress io.Writer) (_ *report, err error) {
+	b := &bench{options: o, progress: progress}
+	if b.dir, err = os.MkdirTemp("", "hookline-bench-"); err != nil {
+		return nil, err
+	}
+	defer func() { _ = os.RemoveAll(b.dir) }()
+	if err := b.findHookline(ctx); err != nil {
+		return nil, err
+	}
+	r := newReport(b)
+	if b.load, err = startWorker(ctx, roleLoad); err != nil {
+		return nil, err
+	}
+	defer b.load.stop()
+	if b.target, err = startWorker(ctx, roleTarget); err != nil {
+		return nil, err
+	}
+	defer b.target.stop()
+	if err := b.target.call("listen", nil, &b.targetAt); err != nil {
+		return nil, err
+	}
+	for _, s := range sections() {
+		if !o.wants(s) {
+			continue
+		}
+		if err := s.run(ctx, b, r); err != nil {
+			if ctx.Err() != nil {
+				err = errors.New("interrupted")
+			}
+			return nil, fmt.Errorf("section %s: %w", s.name, err)
+		}
+	}
+	return r, nil
+}
+
+// findHookline takes the executable that was named, or builds it.
+func (b *bench) findHookline(ctx context.Context) (err error) {
+	if b.options.hookline != "" {
+		b.hookline, err = filepath.Abs(b.options.hookline)
+		return err
+	}
+	b.say("building hookline")
+	b.hookline = filepath.Join(b.dir, "hookline")
+	if runtime.GOOS == "windows" {
+		b.hookline += ".exe"
+	}
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", b.hookline, "github.com/hookline/hookline/cmd/hookline")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return nil
+}
+
+func (b *bench) say(format string, args ...any) {
+	fmt.Fprintf(b.progress, "bench: "+format+"\n", args...)
+}
