@@ -200,6 +200,12 @@ func (a *App) cutShort() {
 				_ = p.Kill() // an error means that it has ended
 			}
 		}
+		a.reloading.Lock()
+		engine := a.engine
+		a.reloading.Unlock()
+		if engine != nil {
+			engine.Stop() // an event that lost it would wait for the next process
+		}
 		// Again and again: an event may turn to the process that comes next.
 		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 		_ = a.server.Drain(ctx)
