@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"regexp"
 	"strings"
 	"sync"
@@ -26,7 +27,12 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv("INGEST_CHILD") != "" {
+		os.Exit(activatedChild())
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // patience is for what must happen; no test waits for it in vain.
 const patience = 20 * time.Second
