@@ -34,6 +34,24 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
+// activatedChild is what the daemon does with sockets that systemd hands over; it
+// runs in a process of its own, see TestMain.
+func activatedChild() (code int) {
+	ls, err := Activated()
+	for _, l := range ls {
+		fmt.Println("listens on", l.Addr())
+		l.Close()
+	}
+	if err != nil {
+		fmt.Println(err)
+	}
+	if os.Getenv("LISTEN_FDS") != "" {
+		fmt.Println("a child would take the sockets for its own")
+		return 1
+	}
+	return 0
+}
+
 // patience is for what must happen; no test waits for it in vain.
 const patience = 20 * time.Second
 
