@@ -9,13 +9,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"sync"
 	"time"
+
+	"github.com/hookline/hookline/core/socket"
 )
 
 // Reloader applies the configuration on disk, or says why it cannot.
@@ -36,9 +36,9 @@ type Server struct {
 // Listen opens the socket at path with mode 0600 and serves. A file that a dead
 // daemon has left there is replaced.
 func Listen(path string, reload Reloader, log *slog.Logger) (*Server, error) {
-	l, err := listen(path)
+	l, err := socket.Listen("unix:"+path, socketMode)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("the admin socket: %w", err)
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/reload", func(w http.ResponseWriter, r *http.Request) {
@@ -72,46 +72,8 @@ func (s *Server) Stop() {
 	s.serving.Wait()
 }
 
-func listen(path string) (net.Listener, error) {
-	if err := makeRoom(path); err != nil {
-		return nil, err
-	}
-	lc := net.ListenConfig{Control: beforeBind}
-	l, err := lc.Listen(context.Background(), "unix", path)
-	if err != nil {
-		return nil, fmt.Errorf("the admin socket: %w", err)
-	}
-	if err := os.Chmod(path, socketMode); err != nil {
-		_ = l.Close()
-		return nil, fmt.Errorf("the admin socket: %w", err)
-	}
-	return l, nil
-}
-
 // socketMode lets only the daemon's own user call.
 const socketMode = 0o600
-
-// makeRoom removes the socket of a daemon that has died, and nothing else.
-func makeRoom(path string) error {
-	info, err := os.Lstat(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case err != nil:
-		return fmt.Errorf("the admin socket: %w", err)
-	case info.Mode()&fs.ModeSocket == 0:
-		return fmt.Errorf("%s: there is a file in its place that is not a socket; move it away, or name another admin.listen", path)
-	}
-	conn, err := net.DialTimeout("unix", path, time.Second)
-	if err == nil {
-		_ = conn.Close()
-		return fmt.Errorf("%s: another daemon answers there; stop it, or give this one its own admin.listen", path)
-	}
-	if !dead(err) {
-		return fmt.Errorf("%s: there is a socket in its place, and whether a daemon answers there is not known: %w", path, err)
-	}
-	return os.Remove(path)
-}
 
 // Result is what the API answers.
 type Result struct {

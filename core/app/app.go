@@ -16,6 +16,7 @@ import (
 	"github.com/hookline/hookline/core/admin"
 	"github.com/hookline/hookline/core/config"
 	"github.com/hookline/hookline/core/ingest"
+	"github.com/hookline/hookline/core/socket"
 	"github.com/hookline/hookline/transforms"
 )
 
@@ -93,6 +94,9 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	return a, nil
 }
 
+// hookMode lets the owner and the group of a Unix socket call: a proxy in front.
+const hookMode = 0o660
+
 // listen opens the sockets: those that systemd hands over, or the configured.
 func (a *App) listen(c *config.Config) error {
 	tlsConfig, err := serverTLS(c, a.log)
@@ -105,7 +109,7 @@ func (a *App) listen(c *config.Config) error {
 		}
 		return l
 	}
-	activated, err := ingest.Activated()
+	activated, err := socket.Activated()
 	if err != nil {
 		return err
 	}
@@ -114,7 +118,7 @@ func (a *App) listen(c *config.Config) error {
 	}
 	if len(activated) == 0 {
 		for _, addr := range c.Server.Listen {
-			l, err := ingest.Listen(addr.String())
+			l, err := socket.Listen(addr.String(), hookMode)
 			if err != nil {
 				return fmt.Errorf("server.listen: %w", err)
 			}

@@ -309,7 +309,7 @@ func TestAdminSocket(t *testing.T) {
 	if err := second.boot(); err == nil {
 		t.Fatal("a second daemon runs on the same admin socket")
 	} else {
-		contains(t, "the second daemon's error", err.Error(), "admin.listen", socket, "another daemon answers there")
+		contains(t, "the second daemon's error", err.Error(), "admin.listen", socket, "another process listens there")
 	}
 	if n := len(descendants(t, os.Getpid())); n != 1 {
 		t.Errorf("after a start that failed there are %d processes, want 1", n)

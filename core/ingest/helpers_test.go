@@ -13,7 +13,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"regexp"
 	"strings"
 	"sync"
@@ -23,33 +22,13 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/hookline/hookline/core"
+	"github.com/hookline/hookline/core/socket"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
 func TestMain(m *testing.M) {
-	if os.Getenv("INGEST_CHILD") != "" {
-		os.Exit(activatedChild())
-	}
 	goleak.VerifyTestMain(m)
-}
-
-// activatedChild is what the daemon does with sockets that systemd hands over; it
-// runs in a process of its own, see TestMain.
-func activatedChild() (code int) {
-	ls, err := Activated()
-	for _, l := range ls {
-		fmt.Println("listens on", l.Addr())
-		l.Close()
-	}
-	if err != nil {
-		fmt.Println(err)
-	}
-	if os.Getenv("LISTEN_FDS") != "" {
-		fmt.Println("a child would take the sockets for its own")
-		return 1
-	}
-	return 0
 }
 
 // patience is for what must happen; no test waits for it in vain.
@@ -133,7 +112,7 @@ func start(t testing.TB, o Options, set *Set, tweak ...func(*Server)) *bench {
 // serve listens on url until the test ends.
 func (b *bench) serve(t testing.TB, url string) net.Listener {
 	t.Helper()
-	l, err := Listen(url)
+	l, err := socket.Listen(url, 0o660)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -282,7 +283,7 @@ func TestDrain(t *testing.T) {
 	if err := s.Drain(t.Context()); err != nil {
 		t.Errorf("again: %v", err)
 	}
-	if l, err := Listen("tcp://127.0.0.1:0"); err != nil {
+	if l, err := net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		t.Error(err)
 	} else if err := s.Serve(l); err != nil {
 		t.Errorf("serve afterwards: %v", err)

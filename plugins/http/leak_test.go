@@ -1,3 +1,5 @@
+//go:build linux
+
 package http_test
 
 import (
@@ -49,7 +51,7 @@ func TestFailuresLeaveNothing(t *testing.T) {
 func openFiles(t *testing.T) int {
 	list, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
-		t.Skip("needs /proc/self/fd")
+		t.Fatal(err)
 	}
 	return len(list)
 }

@@ -1,45 +1,24 @@
 //go:build unix
 
-package ingest
+package socket
 
 import (
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/hookline/hookline/core"
+	"go.uber.org/goleak"
 )
 
-func TestUnixSocket(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "h.sock")
-	s := start(t, Options{}, setOf(hook("demo", password)))
-	l := s.serve(t, "unix://"+path)
-	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o660 {
-		t.Fatalf("%v %v", info, err)
+func TestMain(m *testing.M) {
+	if os.Getenv("SOCKET_CHILD") != "" {
+		os.Exit(activatedChild())
 	}
-	p := dial(t, "unix", path)
-	p.send(post("demo", basic(email, password), insert))
-	p.want(http.StatusOK, core.Ignored)
-	s.log.await(t, "first call of a hook", "remote=unix")
-
-	if _, err := Listen("unix://" + path); err == nil || !strings.Contains(err.Error(), "another process listens there") {
-		t.Errorf("a live socket was taken over: %v", err)
-	}
-	p.send(post("demo", basic(email, password), insert))
-	p.want(http.StatusOK, core.Ignored)
-
-	if err := s.Drain(t.Context()); err != nil {
-		t.Error(err)
-	}
-	if _, err := os.Lstat(path); !os.IsNotExist(err) {
-		t.Errorf("the file is still there: %v", err)
-	}
-	l.Close() // again
+	goleak.VerifyTestMain(m)
 }
 
 func TestStaleSocketIsReplaced(t *testing.T) {
@@ -51,7 +30,7 @@ func TestStaleSocketIsReplaced(t *testing.T) {
 	dead.(*net.UnixListener).SetUnlinkOnClose(false)
 	dead.Close()
 
-	l, err := Listen("unix:" + path)
+	l, err := Listen("unix:"+path, 0o660)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +38,7 @@ func TestStaleSocketIsReplaced(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	other, err := Listen("unix:" + path)
+	other, err := Listen("unix:"+path, 0o660)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +55,7 @@ func TestListenErrors(t *testing.T) {
 	if err := os.WriteFile(file, []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	taken, err := Listen("tcp://127.0.0.1:0")
+	taken, err := Listen("tcp://127.0.0.1:0", 0o660)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +67,7 @@ func TestListenErrors(t *testing.T) {
 		"http://127.0.0.1:80":             "write tcp://host:port or unix:///path",
 		"tcp://" + taken.Addr().String():  "cannot listen on tcp://",
 	} {
-		if _, err := Listen(url); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := Listen(url, 0o660); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", url, err)
 		}
 	}
@@ -131,11 +110,29 @@ func TestActivated(t *testing.T) {
 	} {
 		// LISTEN_PID must be the child's own, as systemd sets it between fork and exec.
 		cmd := exec.Command("sh", "-c", `LISTEN_PID=$$ exec "$0"`, os.Args[0])
-		cmd.Env = append(os.Environ(), "INGEST_CHILD=1", fmt.Sprintf("LISTEN_FDS=%d", len(c.files)))
+		cmd.Env = append(os.Environ(), "SOCKET_CHILD=1", fmt.Sprintf("LISTEN_FDS=%d", len(c.files)))
 		cmd.ExtraFiles = c.files
 		out, err := cmd.CombinedOutput()
 		if err != nil || !strings.Contains(string(out), c.want) {
 			t.Errorf("%v, want %q in\n%s", err, c.want, out)
 		}
 	}
+}
+
+// activatedChild is what the daemon does with sockets that systemd hands over; it
+// runs in a process of its own, see TestMain.
+func activatedChild() (code int) {
+	ls, err := Activated()
+	for _, l := range ls {
+		fmt.Println("listens on", l.Addr())
+		l.Close()
+	}
+	if err != nil {
+		fmt.Println(err)
+	}
+	if os.Getenv("LISTEN_FDS") != "" {
+		fmt.Println("a child would take the sockets for its own")
+		return 1
+	}
+	return 0
 }

@@ -1,17 +1,20 @@
 //go:build unix
 
-package ingest
+package socket
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"syscall"
 )
 
-// beforeBind gives the socket its mode before others can see its file, where the
+// withMode gives the socket its mode before others can see its file, where the
 // system can do that (Linux). Elsewhere the Chmod after the bind does it.
-func beforeBind(_, _ string, c syscall.RawConn) error {
-	return c.Control(func(fd uintptr) { _ = syscall.Fchmod(int(fd), socketMode) })
+func withMode(mode fs.FileMode) func(_, _ string, c syscall.RawConn) error {
+	return func(_, _ string, c syscall.RawConn) error {
+		return c.Control(func(fd uintptr) { _ = syscall.Fchmod(int(fd), uint32(mode)) })
+	}
 }
 
 func refused(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) }

@@ -1,4 +1,6 @@
-package ingest
+// Package socket opens the sockets that the daemon is called on: TCP, Unix, or
+// handed over by systemd.
+package socket
 
 import (
 	"context"
@@ -15,13 +17,10 @@ import (
 	"github.com/coreos/go-systemd/v22/activation"
 )
 
-// socketMode lets the owner and the group of a Unix socket call.
-const socketMode = 0o660
-
 // Listen makes the socket that url names: tcp://host:port, unix:///path or
-// unix:path. The file of a Unix socket has mode 0660 and is removed at Close; one
+// unix:path. The file of a Unix socket has the mode and is removed at Close; one
 // that a dead daemon left behind is replaced.
-func Listen(url string) (net.Listener, error) {
+func Listen(url string, mode fs.FileMode) (net.Listener, error) {
 	if addr, ok := strings.CutPrefix(url, "tcp://"); ok {
 		l, err := net.Listen("tcp", addr)
 		if err != nil {
@@ -36,19 +35,19 @@ func Listen(url string) (net.Listener, error) {
 		if path == "" {
 			return nil, fmt.Errorf("%q names no socket; write unix:///path", url)
 		}
-		return listenUnix(path)
+		return listenUnix(path, mode)
 	}
 	return nil, fmt.Errorf("%q is not an address to listen on; write tcp://host:port or unix:///path", url)
 }
 
-func listenUnix(path string) (net.Listener, error) {
+func listenUnix(path string, mode fs.FileMode) (net.Listener, error) {
 	// Of two daemons that start at once, one must see the other's socket.
 	unlock := lockDir(filepath.Dir(path))
 	defer unlock()
 	if err := removeStale(path); err != nil {
 		return nil, err
 	}
-	lc := net.ListenConfig{Control: beforeBind}
+	lc := net.ListenConfig{Control: withMode(mode)}
 	l, err := lc.Listen(context.Background(), "unix", path)
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen on unix:%s: %w", path, err)
@@ -56,7 +55,7 @@ func listenUnix(path string) (net.Listener, error) {
 	ul := l.(*net.UnixListener)
 	ul.SetUnlinkOnClose(false)
 	s := &unixSocket{UnixListener: ul, path: path}
-	if err = os.Chmod(path, socketMode); err == nil {
+	if err = os.Chmod(path, mode); err == nil {
 		s.made, err = os.Lstat(path)
 	}
 	if err != nil {

@@ -1,10 +1,13 @@
 //go:build !unix
 
-package ingest
+package socket
 
-import "syscall"
+import (
+	"io/fs"
+	"syscall"
+)
 
-func beforeBind(_, _ string, _ syscall.RawConn) error { return nil }
+func withMode(fs.FileMode) func(_, _ string, _ syscall.RawConn) error { return nil }
 
 // refused takes every failure for a dead daemon: the errors of other systems do
 // not tell, and binding fails if it was not.
