@@ -1,6 +1,7 @@
 package core
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"strings"
@@ -52,14 +53,22 @@ const (
 func Compose(ev *Event, outcomes []Outcome) Answer {
 	a := Answer{Status: http.StatusOK, EventID: ev.ID, Ref: ev.Ref, Deliveries: make([]DeliveryReport, len(outcomes))}
 	var worst *Outcome
-	delivered := false
+	// Of what has not failed: a sync delivery that is still to be made makes the
+	// whole only accepted; an async one does not.
+	var delivered, queued, awaited bool
 	for i := range outcomes {
 		o := &outcomes[i]
 		a.Deliveries[i] = DeliveryReport{
 			Route: o.Route.Name, Transport: o.Route.Transport.Name, Status: o.State, Code: o.Code,
 			Reason: oneLine(o.Reason, maxUserText), Attempts: o.Attempts, DurationMS: o.Duration.Milliseconds(),
 		}
-		delivered = delivered || o.State == StateDelivered
+		switch {
+		case o.State == StateDelivered:
+			delivered = true
+		case o.Code == Accepted:
+			queued = true
+			awaited = awaited || !o.Route.Async
+		}
 		if o.Failed() && (worst == nil || gravity[table[o.Code].fault] < gravity[table[worst.Code].fault]) {
 			worst = o
 		}
@@ -69,8 +78,10 @@ func Compose(ev *Event, outcomes []Outcome) Answer {
 		a.fail(worst.Code)
 		a.Detail = failureDetail(ev, outcomes, worst)
 		a.Hint = hint(worst)
-	case delivered:
+	case delivered && !awaited:
 		a.Code = transport.Delivered
+	case queued:
+		a.Code, a.Status = Accepted, cmp.Or(ev.Hook.AcceptedStatus, table[Accepted].status)
 	case len(outcomes) > 0:
 		a.Code = Skipped
 	case ev.Hook.UnmatchedError:
@@ -132,17 +143,16 @@ func failureDetail(ev *Event, outcomes []Outcome, worst *Outcome) string {
 	}
 	// Every failure is told, the gravest first: the user may have to call two
 	// places.
-	b.WriteString(failureSentence(worst))
-	lost := worst.State != StateRejected
+	failed := []*Outcome{worst}
 	for i := range outcomes {
 		if o := &outcomes[i]; o.Failed() && o != worst {
-			b.WriteString(failureSentence(o))
-			lost = lost || o.State != StateRejected
+			failed = append(failed, o)
 		}
 	}
-	if lost {
-		b.WriteString(" Hookline will not send it again: please tell your study team.")
+	for _, o := range failed {
+		b.WriteString(failureSentence(o))
 	}
+	b.WriteString(outlook(failed))
 	b.WriteString(" Reference " + ev.Ref + ".")
 	return b.String()
 }
@@ -160,11 +170,47 @@ func failureSentence(o *Outcome) string {
 		}
 		why = fmt.Sprintf(why, after)
 	}
-	received := "was not"
-	if o.State == StateUnknown {
-		received = "may have been"
+	s := fmt.Sprintf(" %s has not confirmed it: %s.", label, why)
+	switch {
+	case o.Outlook == OutlookRetry:
+		return s // whether it has arrived is not the user's to find out
+	case o.MaybeSent:
+		return s + " It may have been received there."
 	}
-	return fmt.Sprintf(" %s has not confirmed it: %s. It %s received there.", label, why, received)
+	return s + " It was not received there."
+}
+
+// outlook says what happens next, and what the user is to do. Places are named
+// only where they differ.
+func outlook(failed []*Outcome) string {
+	labels := map[Outlook][]string{}
+	for _, o := range failed {
+		if o.State != StateRejected {
+			labels[o.Outlook] = append(labels[o.Outlook], o.Route.Transport.Label)
+		}
+	}
+	var b strings.Builder
+	for _, o := range []Outlook{OutlookRetry, OutlookHeld, OutlookEnd} {
+		if len(labels[o]) == 0 {
+			continue
+		}
+		where := ""
+		if len(labels) > 1 {
+			where = " to " + list(labels[o])
+		}
+		switch o {
+		case OutlookRetry:
+			if where != "" {
+				where = " to send it" + where
+			}
+			fmt.Fprintf(&b, " Hookline keeps trying%s; please do not enter it again.", where)
+		case OutlookHeld:
+			fmt.Fprintf(&b, " Hookline holds it for your study team, who decide whether to send it%s: please tell them, and do not enter it again.", where)
+		case OutlookEnd:
+			fmt.Fprintf(&b, " Hookline will not send it%s again: please tell your study team.", where)
+		}
+	}
+	return b.String()
 }
 
 func hint(o *Outcome) string {

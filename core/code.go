@@ -12,8 +12,9 @@ type Code = transport.Code
 
 // The codes that the core adds to a transport's.
 const (
-	Skipped Code = "skipped"
-	Ignored Code = "ignored"
+	Skipped  Code = "skipped"
+	Ignored  Code = "ignored"
+	Accepted Code = "accepted"
 
 	InvalidBody          Code = "invalid_event"
 	Unauthorized         Code = "unauthorized"
@@ -23,14 +24,18 @@ const (
 	UnsupportedMediaType Code = "unsupported_media_type"
 	Throttled            Code = "throttled"
 	Unmatched            Code = "unmatched"
+	KeyConflict          Code = "key_conflict"
 
 	RejectedByTransform Code = "rejected_by_transform"
 	TransformFailed     Code = "transform_failed"
 	ScriptTimeout       Code = "script_timeout"
 
-	Internal   Code = "internal"
-	Overloaded Code = "overloaded"
-	Draining   Code = "draining"
+	Internal           Code = "internal"
+	Overloaded         Code = "overloaded"
+	Draining           Code = "draining"
+	CircuitOpen        Code = "circuit_open"
+	LaneBlocked        Code = "lane_blocked"
+	JournalUnavailable Code = "journal_unavailable"
 )
 
 // Fault says whose fault a failure is.
@@ -73,11 +78,16 @@ type meaning struct {
 	hint string
 }
 
+// down tells whether the code speaks against the transport as a whole, not just
+// against one message: several in a row open its circuit.
+func (m meaning) down() bool { return m.again && m.step == StepTransport }
+
 // table is the one place that maps a code to its status and its words.
 var table = map[Code]meaning{
 	transport.Delivered: {status: http.StatusOK},
 	Skipped:             {status: http.StatusOK},
 	Ignored:             {status: http.StatusOK},
+	Accepted:            {status: http.StatusAccepted},
 
 	InvalidBody:          {status: http.StatusBadRequest, fault: FaultCaller, step: StepRequest},
 	Unauthorized:         {status: http.StatusUnauthorized, fault: FaultCaller, step: StepRequest},
@@ -87,6 +97,7 @@ var table = map[Code]meaning{
 	UnsupportedMediaType: {status: http.StatusUnsupportedMediaType, fault: FaultCaller, step: StepRequest},
 	Throttled:            {status: http.StatusTooManyRequests, fault: FaultCaller, step: StepRequest},
 	Unmatched:            {status: http.StatusUnprocessableEntity, fault: FaultCaller, step: StepRoute},
+	KeyConflict:          {status: http.StatusConflict, fault: FaultCaller, step: StepRequest},
 
 	RejectedByTransform: {
 		status: http.StatusUnprocessableEntity, fault: FaultCaller, step: StepTransform,
@@ -188,6 +199,25 @@ var table = map[Code]meaning{
 		hint: "the plugin process of transports.{transport} is being restarted: the log says why it ended",
 	},
 
-	Overloaded: {status: http.StatusServiceUnavailable, fault: FaultHookline, step: StepRequest},
-	Draining:   {status: http.StatusServiceUnavailable, fault: FaultHookline, step: StepRequest},
+	CircuitOpen: {
+		status: http.StatusServiceUnavailable, fault: FaultTarget, step: StepTransport,
+		user: "it has failed several times and is left alone for a moment",
+		hint: "the circuit of transports.{transport} is open: as many attempts in a row have failed as its circuit.failures says",
+	},
+	LaneBlocked: {
+		status: http.StatusServiceUnavailable, fault: FaultTarget, step: StepRoute, again: true,
+		user: "an earlier entry of this record has to arrive there first",
+		hint: "an earlier delivery of this record on routes.{route} has not ended, and the route has on_blocked = \"fail\"",
+	},
+	JournalUnavailable: {
+		status: http.StatusServiceUnavailable, fault: FaultHookline, step: StepRequest, again: true,
+		user: "Hookline cannot write its journal at the moment",
+		hint: "the journal cannot be written: the log says why",
+	},
+	Overloaded: {
+		status: http.StatusServiceUnavailable, fault: FaultHookline, step: StepRequest, again: true,
+		user: "too much is being sent there at the moment",
+		hint: "it is queued, because transports.{transport}.concurrency or .rate, server.max_in_flight or the hook's loop_limit was reached, and routes.{route} has on_blocked = \"fail\"",
+	},
+	Draining: {status: http.StatusServiceUnavailable, fault: FaultHookline, step: StepRequest},
 }

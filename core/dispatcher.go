@@ -1,12 +1,14 @@
 package core
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -50,68 +52,326 @@ const (
 	retryWithin = 2 * time.Second
 	// retryPause is the wait before that retry when the target named none.
 	retryPause = 250 * time.Millisecond
+	// elsewhere is how often an event asks whether its turn has come when another
+	// node runs the delivery ahead.
+	elsewhere = 100 * time.Millisecond
 )
 
-// Dispatcher takes an event through all its routes while the caller waits. It is
-// immutable: a reload makes a new one.
+// Dispatcher takes events through their routes: in the foreground while the
+// caller waits, and for the [Scheduler] in the background. A reload makes a new
+// one.
 type Dispatcher struct {
 	Router *Router
 	Log    *slog.Logger
 	// Details may go to the log of these transports only: they are ours. A
 	// vendor's text could quote a record (invariant 7).
 	LogDetail map[string]bool
+	Revision  string // of the configuration
+
+	// Journal and Background are nil together: then nothing is kept, and a failure
+	// is final.
+	Journal    Journal
+	Background *Scheduler
+
+	jobs sync.WaitGroup // those that no caller waits for
 }
 
-// Dispatch delivers the event on every route that wants it, at once, and returns
-// when all have ended: by the hook's budget, which ctx's end does not shorten. A
-// caller that hangs up must not stop a delivery half-way.
-func (d *Dispatcher) Dispatch(ctx context.Context, ev *Event) []Outcome {
-	routes := d.Router.Match(ev)
-	if len(routes) == 0 {
-		return nil
+// Wait returns when no delivery is under way that no caller waits for. They all
+// have deadlines.
+func (d *Dispatcher) Wait() { d.jobs.Wait() }
+
+// Arrival is an event on its way in.
+type Arrival struct {
+	Event *Event
+	Key   string // the caller's own id of it, or ""
+	Queue bool   // only take it in: there is no room, or no time, to deliver it now
+}
+
+// Result is what came of an arrival.
+type Result struct {
+	Outcomes []Outcome
+	// Duplicate: the caller's key stands for an earlier event, whose id and ref
+	// the arrival's event now has.
+	Duplicate bool
+}
+
+// Keeps tells whether there is a journal: what cannot be delivered now can be
+// queued.
+func (d *Dispatcher) Keeps() bool { return d.Journal != nil }
+
+// Refused keeps a body that is not taken, so that it can be looked at and driven
+// again. key and rule say what is wrong with it.
+func (d *Dispatcher) Refused(ev *Event, code Code, key, rule string) {
+	if d.Journal == nil {
+		return
 	}
-	budget := &Expired{Setting: "hooks." + ev.Hook.Name + ".timeout", After: ev.Hook.Timeout}
-	ctx, cancel := context.WithDeadlineCause(context.WithoutCancel(ctx), ev.ReceivedAt.Add(budget.After), budget)
+	ctx, cancel := context.WithTimeout(d.lease(), ev.Hook.Timeout)
+	defer cancel()
+	if err := d.Journal.Refused(ctx, ev, code, key, rule); err != nil {
+		d.Log.Warn("a refused body could not be kept", "event", ev.ID, "hook", ev.Hook.Name, "error", err)
+	}
+}
+
+// Answered keeps what the caller was told.
+func (d *Dispatcher) Answered(ev *Event, a AnswerRecord) {
+	if d.Journal != nil {
+		d.Journal.Answered(ev, a)
+	}
+}
+
+// job is a delivery with what it takes to make it.
+type job struct {
+	Placement
+	route    *Route
+	start    time.Time
+	budget   *Expired // of the caller; nil in the background
+	reserved bool     // its place in the gate is held
+	because  Code     // why it was not even to run at once, or ""
+	turn     *turn    // where it hears that it has become the head of its lane
+	tries    []Attempt
+	// spoken is set by who tells the caller: the job with its outcome, or
+	// Dispatch when the caller's wait is over before.
+	spoken atomic.Bool
+}
+
+// Dispatch journals the event and delivers it on every route that wants it, at
+// once where it may. It returns by the hook's budget. It takes no context: a
+// caller that hangs up must not stop a delivery half-way.
+//
+// An error means that nothing was sent: the journal cannot be written, or
+// [ErrKeyConflict].
+func (d *Dispatcher) Dispatch(a Arrival) (Result, error) {
+	ev := a.Event
+	routes := d.Router.Match(ev)
+	budget := &Expired{Setting: "hooks." + ev.Hook.Name + ".timeout", After: ev.Hook.Timeout, caller: true}
+	ctx, cancel := context.WithDeadlineCause(d.lease(), ev.ReceivedAt.Add(budget.After), budget)
 	defer cancel()
 
-	outcomes := make([]Outcome, len(routes))
-	var others sync.WaitGroup
-	for i, route := range routes[1:] {
-		others.Go(func() { outcomes[i+1] = d.run(ctx, ev, route, budget) })
+	queue := a.Queue || d.Background.braked(ev)
+	jobs := make([]job, len(routes))
+	for i, route := range routes {
+		jobs[i].place(ev, route, budget, queue)
 	}
-	outcomes[0] = d.run(ctx, ev, routes[0], budget)
-	others.Wait()
+	if err := d.begin(ctx, &a, jobs); err != nil {
+		var dup *DuplicateError
+		if errors.As(err, &dup) {
+			ev.ID, ev.Ref = dup.EventID, dup.Ref
+			return Result{Outcomes: d.current(dup), Duplicate: true}, nil
+		}
+		return Result{}, err
+	}
+	switch len(jobs) {
+	case 0:
+		return Result{}, nil
+	case 1:
+		if !jobs[0].route.AcceptOnTimeout {
+			return Result{Outcomes: []Outcome{d.first(ctx, &jobs[0])}}, nil
+		}
+	}
+	return Result{Outcomes: d.all(ctx, jobs)}, nil
+}
+
+// lease is what the contexts of attempts derive from.
+func (d *Dispatcher) lease() context.Context {
+	if d.Journal == nil {
+		return context.Background()
+	}
+	return d.Journal.Lease()
+}
+
+// place makes the delivery of an event on a route.
+func (j *job) place(ev *Event, route *Route, budget *Expired, queue bool) {
+	j.start, j.route, j.budget = time.Now(), route, budget
+	j.Delivery = &Delivery{
+		ID: uuid.Must(uuid.NewV7()).String(), Event: ev, Route: route.Name, Lane: ev.Lane(route.Name),
+		State: StateQueued,
+	}
+	switch {
+	case route.Async:
+		j.because = Accepted
+	case queue:
+		j.because = Overloaded
+	case !route.Transport.Gate.Closed():
+		j.because = CircuitOpen
+	}
+	if j.because != "" {
+		return
+	}
+	j.Run, j.Wait = true, time.Until(ev.ReceivedAt.Add(budget.After))
+	if route.Transformer == nil {
+		j.Shape = ShapeBody
+	}
+}
+
+// begin journals the event before anything that can fail, sending included.
+func (d *Dispatcher) begin(ctx context.Context, a *Arrival, jobs []job) error {
+	if d.Journal == nil {
+		for i := range jobs {
+			jobs[i].Run, jobs[i].State = true, StateRunning
+		}
+		return nil
+	}
+	if err := d.Journal.Live(); err != nil {
+		return err
+	}
+	entry := Entry{Event: a.Event, Deliveries: make([]*Placement, len(jobs))}
+	if a.Key != "" && a.Event.Hook.KeyAge > 0 {
+		entry.Key, entry.KeyAge = a.Key, a.Event.Hook.KeyAge
+	}
+	for i := range jobs {
+		entry.Deliveries[i] = &jobs[i].Placement
+		if jobs[i].Run {
+			jobs[i].turn = d.Background.expect(jobs[i].Lane)
+		}
+	}
+	err := d.Journal.Begin(ctx, &entry)
+	for i := range jobs {
+		j := &jobs[i]
+		if j.turn != nil && (err != nil || j.State != StateQueued || j.Ahead != StateRunning) {
+			d.Background.forget(j.Lane, j.turn)
+			j.turn = nil
+		}
+	}
+	return err
+}
+
+// current are the outcomes of an event that came before, as they stand.
+func (d *Dispatcher) current(dup *DuplicateError) []Outcome {
+	outcomes := make([]Outcome, len(dup.Deliveries))
+	for i, del := range dup.Deliveries {
+		route := d.Router.find(del.Route)
+		if route == nil {
+			route = &Route{Name: del.Route, Transport: &Transport{Name: del.Route, Label: del.Route}}
+		}
+		o := &outcomes[i]
+		*o = Outcome{DeliveryID: del.ID, Route: route, State: del.State, Code: del.Code, Attempts: del.Attempts}
+		switch del.State {
+		case StateQueued, StateRunning:
+			o.Code = Accepted
+		case StateWaiting:
+			o.Outlook = OutlookRetry
+		case StateUnknown:
+			o.MaybeSent, o.Outlook = true, OutlookRetry
+			if route.HoldUnknown {
+				o.Outlook = OutlookHeld
+			}
+		case StateHeld:
+			o.Outlook = OutlookHeld
+		}
+	}
 	return outcomes
 }
 
-// delivery is one event on one route, on its way.
-type delivery struct {
-	id       string
-	event    *Event
-	route    *Route
-	budget   *Expired
-	shaped   bool
-	contents []Content // shaped once: every attempt sends these bytes (invariant 9)
-	sent     int       // how many of contents the target has confirmed
-	attempts int
+// all runs several jobs side by side, until they end or their caller's time does.
+func (d *Dispatcher) all(ctx context.Context, jobs []job) []Outcome {
+	outcomes := make([]Outcome, len(jobs))
+	ended := make([]chan Outcome, len(jobs))
+	for i := range jobs {
+		j, c := &jobs[i], make(chan Outcome, 1)
+		ended[i] = c
+		d.jobs.Go(func() { c <- d.first(ctx, j) })
+	}
+	for i := range jobs {
+		j := &jobs[i]
+		if j.route.AcceptOnTimeout {
+			select {
+			case outcomes[i] = <-ended[i]:
+				continue
+			case <-ctx.Done():
+				if j.spoken.CompareAndSwap(false, true) {
+					outcomes[i] = j.accepted(StateRunning)
+					continue
+				}
+			}
+		}
+		outcomes[i] = <-ended[i] // it ends with ctx
+	}
+	return outcomes
 }
 
-// run makes a delivery with its one retry in the foreground.
-func (d *Dispatcher) run(ctx context.Context, ev *Event, route *Route, budget *Expired) (out Outcome) {
-	start := time.Now()
-	del := &delivery{id: uuid.Must(uuid.NewV7()).String(), event: ev, route: route, budget: budget}
+// accepted is the outcome of a delivery that is still to be made, or to end.
+func (j *job) accepted(s State) Outcome {
+	return Outcome{DeliveryID: j.ID, Route: j.route, State: s, Code: Accepted, Outlook: OutlookRetry, Duration: time.Since(j.start)}
+}
+
+// blocked is the outcome of a sync delivery that has to wait, for the reason that
+// code tells.
+func (j *job) blocked(code Code) Outcome {
+	out := j.accepted(StateQueued)
+	if j.route.FailBlocked {
+		out.Code = code
+	}
+	return out
+}
+
+// first is the delivery's time in the foreground: it ends, or is left to the
+// background.
+func (d *Dispatcher) first(ctx context.Context, j *job) Outcome {
+	if j.State == StateRunning {
+		return d.run(ctx, j, true)
+	}
+	switch {
+	case j.Ahead == "":
+		d.Background.wake(Promotion{Seq: j.Seq, Route: j.Route})
+	case j.turn != nil && d.awaitTurn(ctx, j):
+		return d.run(ctx, j, true)
+	}
+	out := j.blocked(cmp.Or(j.because, LaneBlocked))
+	if d.Log.Enabled(ctx, slog.LevelDebug) || out.Failed() {
+		d.log(ctx, j, &out)
+	}
+	return out
+}
+
+// awaitTurn waits until the delivery is the head of its lane, and takes it. It
+// gives up when the head is stuck or ctx ends.
+func (d *Dispatcher) awaitTurn(ctx context.Context, j *job) bool {
+	defer d.Background.forget(j.Lane, j.turn)
+	var tick <-chan time.Time
+	if !j.Here {
+		t := time.NewTicker(elsewhere)
+		defer t.Stop()
+		tick = t.C
+	}
+	for {
+		asked := false
+		select {
+		case <-j.turn.moved:
+			switch j.turn.head.Load() {
+			case j.Seq:
+			case stuck:
+				return false
+			default:
+				continue
+			}
+		case <-tick:
+			asked = true
+		case <-ctx.Done():
+			return false
+		}
+		ok, err := d.Journal.Take(ctx, j.Delivery)
+		if ok || err != nil || !asked {
+			return ok
+		}
+	}
+}
+
+// run makes a running delivery and settles it. In the foreground it may try
+// twice.
+func (d *Dispatcher) run(ctx context.Context, j *job, foreground bool) (out Outcome) {
 	defer func() {
 		if p := recover(); p != nil {
-			d.Log.Error("a part of Hookline panicked", "event", ev.ID, "route", route.Name, "stack", string(debug.Stack()))
-			out = Outcome{State: StateUnknown, Code: Internal, Receipt: out.Receipt}
+			d.Log.Error("a part of Hookline panicked", "event", j.Event.ID, "route", j.Route, "stack", string(debug.Stack()))
+			out = Outcome{State: StateUnknown, Code: Internal, MaybeSent: true, Receipt: out.Receipt}
 		}
-		out.DeliveryID, out.Route, out.Attempts, out.Duration = del.id, route, del.attempts, time.Since(start)
-		d.log(ctx, ev, &out)
+		out.DeliveryID, out.Route, out.Attempts, out.Duration = j.ID, j.route, j.Attempts, time.Since(j.start)
+		d.settle(j, &out, foreground && j.spoken.CompareAndSwap(false, true))
+		d.log(ctx, j, &out)
 	}()
 
-	out = d.deliver(ctx, del)
-	if pause, ok := retryable(&out); ok && wait(ctx, pause) {
-		out = d.deliver(ctx, del)
+	out = d.deliver(ctx, j)
+	if pause, ok := retryable(&out); ok && foreground && wait(ctx, pause) {
+		out = d.deliver(ctx, j)
 	}
 	return out
 }
@@ -119,7 +379,7 @@ func (d *Dispatcher) run(ctx context.Context, ev *Event, route *Route, budget *E
 // retryable tells whether an outcome is worth the one retry while the caller
 // waits: the target surely did not act and may do so in a moment.
 func retryable(o *Outcome) (pause time.Duration, ok bool) {
-	if o.State != StateDead || o.Receipt.Effect != transport.None || !table[o.Code].again || o.Code == transport.Timeout {
+	if o.State != StateWaiting || o.Code == transport.Timeout {
 		return 0, false
 	}
 	pause = max(retryPause, o.Receipt.RetryAfter)
@@ -142,40 +402,64 @@ func wait(ctx context.Context, pause time.Duration) bool {
 }
 
 // deliver makes one attempt. It is the only place that knows the sequence:
-// transform, transport, classify.
-func (d *Dispatcher) deliver(ctx context.Context, del *delivery) Outcome {
-	if !del.shaped {
-		if out, ended := del.shape(ctx); ended {
+// transform, transport, classify. Of an attempt that failed the state says what
+// surely happened; what follows from it is for settle.
+func (d *Dispatcher) deliver(ctx context.Context, j *job) Outcome {
+	if j.Shape == ShapeOpen {
+		if out, ended := d.shape(ctx, j); ended {
+			if j.reserved {
+				j.route.Transport.Gate.leave(1)
+				j.reserved = false
+			}
 			return out
 		}
+	}
+	done, err := j.route.Transport.Gate.enter(ctx, j.reserved)
+	j.reserved = false
+	if err != nil {
+		code := Overloaded
+		if errors.Is(err, errCircuitOpen) {
+			code = CircuitOpen
+		}
+		return j.blocked(code)
+	}
+	if d.Journal != nil && d.Journal.Live() != nil {
+		done(false)
+		return j.blocked(JournalUnavailable) // others may take it over any moment
+	}
+	if j.Begun.IsZero() {
+		j.Begun = time.Now()
+	}
+	j.Attempts++
+	try := Attempt{N: j.Attempts, Start: time.Now()}
+	if j.route.AcceptOnTimeout && d.Journal != nil {
+		ctx = d.lease() // once begun, it has the route's timeout and no other
 	}
 	var out Outcome
-	del.attempts++
-	for del.sent < len(del.contents) {
-		if out = del.send(ctx, del.sent); out.State != StateDelivered {
-			return out
+	for j.Sent < j.messages() {
+		if out = d.send(ctx, j, j.Sent); out.State != StateDelivered {
+			break
 		}
-		del.sent++
+		j.Sent++
 	}
+	done(out.State != StateDelivered && table[out.Code].down())
+	try.Message, try.Took, try.Receipt = min(j.Sent, j.messages()-1), time.Since(try.Start), out.Receipt
+	try.Receipt.Code = out.Code
+	j.tries = append(j.tries, try)
 	return out
 }
 
-func (del *delivery) shape(ctx context.Context) (out Outcome, ended bool) {
-	if del.route.Transformer == nil {
-		del.contents = []Content{{ContentType: jsonType, Payload: del.event.Body}}
-		del.shaped = true
+// shape settles what the delivery's messages are: every attempt sends these bytes
+// (invariant 9), so they are durable before the first.
+func (d *Dispatcher) shape(ctx context.Context, j *job) (out Outcome, ended bool) {
+	if j.route.Transformer == nil {
+		j.Shape = ShapeBody
 		return out, false
 	}
-	shaped, err := del.route.Transformer.Transform(ctx, del.event, del.route, del.id)
+	shaped, err := j.route.Transformer.Transform(ctx, j.Event, j.route, j.ID)
 	switch {
 	case err != nil:
-		out = Outcome{State: StateDead, Code: TransformFailed}
-		var script *ScriptError
-		if errors.As(err, &script) {
-			out.Code, out.Position = script.Code, script.Position
-		}
-		errors.As(err, &out.Clock)
-		return out, true
+		return scriptFailed(err), true
 	case shaped.Skip != nil:
 		return Outcome{State: StateSkipped, Code: Skipped, Reason: *shaped.Skip}, true
 	case shaped.Reject != nil:
@@ -183,50 +467,148 @@ func (del *delivery) shape(ctx context.Context) (out Outcome, ended bool) {
 	case len(shaped.Messages) == 0:
 		return Outcome{State: StateDead, Code: TransformFailed}, true // never a silent drop
 	}
-	del.contents, del.shaped = shaped.Messages, true
+	j.Contents, j.Shape = shaped.Messages, ShapeMessages
+	j.Script, j.Revision = j.route.Script, d.Revision
+	if d.Journal == nil {
+		return out, false
+	}
+	if err := d.Journal.Shaped(ctx, j.Delivery); err != nil {
+		j.Contents, j.Shape = nil, ShapeOpen
+		return Outcome{State: StateWaiting, Code: JournalUnavailable}, true
+	}
 	return out, false
 }
 
-func (del *delivery) send(ctx context.Context, n int) Outcome {
-	clock := &Expired{Setting: "routes." + del.route.Name + ".timeout", After: del.route.Timeout}
-	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < clock.After {
-		clock = del.budget
+// scriptFailed is the outcome of an event that its script made no message of. A
+// script that had no process or no time to run is not to blame.
+func scriptFailed(err error) Outcome {
+	out := Outcome{State: StateDead, Code: TransformFailed}
+	var script *ScriptError
+	if errors.As(err, &script) {
+		out.Code, out.Position = script.Code, script.Position
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, del.route.Timeout, clock)
+	if errors.As(err, &out.Clock); script != nil && script.Blameless || out.Clock != nil && out.Clock.caller {
+		out.State = StateWaiting
+	}
+	return out
+}
+
+// messages is how many messages a shaped delivery has.
+func (j *job) messages() int {
+	if j.Shape == ShapeBody {
+		return 1
+	}
+	return len(j.Contents)
+}
+
+func (d *Dispatcher) send(ctx context.Context, j *job, n int) Outcome {
+	clock := &Expired{Setting: "routes." + j.Route + ".timeout", After: j.route.Timeout}
+	if deadline, ok := ctx.Deadline(); ok && j.budget != nil && time.Until(deadline) < clock.After {
+		clock = j.budget
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, j.route.Timeout, clock)
 	defer cancel()
 
-	ev, content := del.event, &del.contents[n]
+	ev := j.Event
+	content := Content{Payload: ev.Body}
+	if j.Shape == ShapeMessages {
+		content = j.Contents[n]
+	}
 	m := &transport.Message{
-		ID:         del.id,
+		ID:         j.ID,
 		EventID:    ev.ID,
-		DeliveryID: del.id,
-		Attempt:    del.attempts,
-		Hook:       ev.Hook.Name, Route: del.route.Name, Study: ev.Hook.Study, Stage: string(ev.Hook.Stage),
-		Lane: ev.Lane(del.route.Name), Kind: string(ev.Kind),
+		DeliveryID: j.ID,
+		Attempt:    j.Attempts,
+		Hook:       ev.Hook.Name, Route: j.Route, Study: ev.Hook.Study, Stage: string(ev.Hook.Stage),
+		Lane: j.Lane, Kind: string(ev.Kind),
 		ReceivedAt: ev.ReceivedAt, TraceParent: ev.TraceParent,
 		ContentType: content.ContentType, Headers: content.Headers, Key: content.Key, Path: content.Path,
 		Payload: content.Payload,
 	}
 	if n > 0 {
-		m.ID = fmt.Sprintf("%s-%d", del.id, n+1)
+		m.ID = fmt.Sprintf("%s-%d", j.ID, n+1)
 	}
 	if m.ContentType == "" {
 		m.ContentType = jsonType
 	}
-	receipt := del.route.Transport.Sender.Deliver(ctx, m)
-	out := Outcome{Receipt: receipt}
-	out.State, out.Code = classify(receipt)
+	out := Outcome{Receipt: j.route.Transport.Sender.Deliver(ctx, m)}
+	var f fate
+	f, out.Code = classify(out.Receipt)
+	switch {
+	case f == delivered:
+		out.State = StateDelivered
+	case f == maybeDone:
+		out.State, out.MaybeSent = StateUnknown, true
+	case table[out.Code].again:
+		out.State = StateWaiting
+	default:
+		out.State = StateDead
+	}
 	if out.Code == transport.Timeout {
 		out.Clock = clock
 	}
-	if n > 0 && out.State == StateDead {
-		out.State = StateUnknown // a part has arrived
+	if n > 0 && f != delivered {
+		out.MaybeSent = true // a part has arrived
 	}
 	return out
 }
 
-// log writes the one line that a delivery leaves behind: ids, never contents.
-func (d *Dispatcher) log(ctx context.Context, ev *Event, out *Outcome) {
+// settle decides by the route's policy what becomes of a delivery after its run,
+// and has it written. told: a caller is being told of it.
+func (d *Dispatcher) settle(j *job, out *Outcome, told bool) {
+	r := j.route
+	s := Settlement{Code: out.Code, Due: -1, Reason: out.Reason, Position: out.Position, Attempts: j.tries}
+	switch out.State {
+	case StateQueued: // the gate let nothing through
+		s.Due = time.Second
+		if s.Code == Accepted {
+			s.Code = ""
+		}
+	case StateWaiting, StateUnknown:
+		unsure := out.State == StateUnknown
+		pause, again := r.Retry.pause(max(j.Attempts, 1), time.Since(j.Begun), out.Receipt.RetryAfter)
+		if j.Begun.IsZero() {
+			again = true // its time has not begun
+		}
+		switch {
+		case d.Journal == nil:
+			if !out.MaybeSent {
+				out.State = StateDead
+			} else {
+				out.State = StateUnknown
+			}
+		case unsure && r.HoldUnknown:
+			out.Outlook = OutlookHeld
+		case !again, told && r.StopOnFailure:
+			out.State = StateDead
+		default:
+			out.Outlook, s.Due = OutlookRetry, pause
+		}
+	}
+	if out.State == StateDead && r.HoldDead && d.Journal != nil {
+		s.Blocks, out.Outlook = true, OutlookHeld
+	}
+	if d.Journal == nil {
+		return
+	}
+	s.State = out.State
+	stays := s.State.Open() || s.Blocks
+	s.Settled = func(p Promotion, err error) {
+		switch {
+		case err != nil:
+			d.Log.Warn("a delivery's outcome came too late: it was declared unknown and is another run's now",
+				"event", j.Event.ID, "delivery", j.ID, "route", j.Route, "outcome", string(s.State), "error", err)
+			return
+		case stays && s.Due >= 0:
+			p = Promotion{Seq: j.Seq, Route: j.Route, Due: s.Due}
+		}
+		d.Background.moved(j.Lane, stays, p)
+	}
+	d.Journal.Settle(j.Delivery, s)
+}
+
+// log writes the one line that a run leaves behind: ids, never contents.
+func (d *Dispatcher) log(ctx context.Context, j *job, out *Outcome) {
 	level := slog.LevelInfo
 	if out.Failed() {
 		level = slog.LevelWarn
@@ -234,6 +616,7 @@ func (d *Dispatcher) log(ctx context.Context, ev *Event, out *Outcome) {
 	if !d.Log.Enabled(ctx, level) {
 		return
 	}
+	ev := j.Event
 	// A line per delivery is a tenth of the daemon's work: a success says what it
 	// takes to find it at the target, and no more.
 	attrs := append(make([]slog.Attr, 0, 16),

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -54,7 +55,16 @@ func dispatch(t *testing.T, ev *core.Event, log *bytes.Buffer, routes ...*core.R
 		log = &bytes.Buffer{}
 	}
 	d := &core.Dispatcher{Router: &core.Router{Routes: routes}, Log: slog.New(slog.NewTextHandler(log, nil))}
-	return d.Dispatch(t.Context(), ev)
+	return arrive(t, d, ev)
+}
+
+func arrive(t *testing.T, d *core.Dispatcher, ev *core.Event) []core.Outcome {
+	t.Helper()
+	r, err := d.Dispatch(core.Arrival{Event: ev})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.Outcomes
 }
 
 func always(r transport.Receipt) senderFunc {
@@ -182,23 +192,6 @@ func TestDispatchNamesTheClock(t *testing.T) {
 	}
 }
 
-// A caller that hangs up does not stop a delivery half-way.
-func TestDispatchOutlivesItsCaller(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	d := &core.Dispatcher{Log: slog.New(slog.DiscardHandler), Router: &core.Router{Routes: []*core.Route{
-		route("ehr", senderFunc(func(ctx context.Context, _ *transport.Message) transport.Receipt {
-			cancel()
-			if ctx.Err() != nil {
-				return transport.Failed(transport.Unknown, transport.ConnectionReset, "")
-			}
-			return transport.Receipt{Effect: transport.Done, Code: transport.Delivered}
-		})),
-	}}}
-	if out := d.Dispatch(ctx, event(core.Update)); out[0].State != core.StateDelivered {
-		t.Errorf("outcome %+v", out[0])
-	}
-}
-
 func TestDispatchRunsRoutesAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := senderFunc(func(context.Context, *transport.Message) transport.Receipt {
@@ -257,24 +250,34 @@ func TestDispatchTransform(t *testing.T) {
 
 // Several messages go out in order; after a failure only the rest is sent again.
 func TestDispatchSeveralMessages(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var got []string
-		r := route("ehr", senderFunc(func(_ context.Context, m *transport.Message) transport.Receipt {
-			got = append(got, fmt.Sprintf("%s%s", m.Payload, strings.TrimPrefix(m.ID, m.DeliveryID)))
-			if len(got) == 2 {
-				return transport.Failed(transport.None, transport.ConnectionRefused, "")
+	for _, tt := range []struct {
+		fails []int // which sends
+		want  string
+		state core.State
+	}{
+		{nil, "a b-2 c-3", core.StateDelivered},
+		{[]int{2}, "a b-2 b-2 c-3", core.StateDelivered},
+		{[]int{2, 3}, "a b-2 b-2", core.StateUnknown}, // a part has arrived: "not done" would be untrue
+		{[]int{1, 2}, "a a", core.StateDead},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var got []string
+			r := route("ehr", senderFunc(func(_ context.Context, m *transport.Message) transport.Receipt {
+				got = append(got, fmt.Sprintf("%s%s", m.Payload, strings.TrimPrefix(m.ID, m.DeliveryID)))
+				if slices.Contains(tt.fails, len(got)) {
+					return transport.Failed(transport.None, transport.ConnectionRefused, "")
+				}
+				return transport.Receipt{Effect: transport.Done, Code: transport.Delivered}
+			}))
+			r.Transformer = transformFunc(func(context.Context) (core.Shaped, error) {
+				return core.Shaped{Messages: []core.Content{{Payload: []byte("a")}, {Payload: []byte("b")}, {Payload: []byte("c")}}}, nil
+			})
+			out := dispatch(t, event(core.Update), nil, r)
+			if out[0].State != tt.state || strings.Join(got, " ") != tt.want {
+				t.Errorf("%v: %s after %q", tt.fails, out[0].State, got)
 			}
-			return transport.Receipt{Effect: transport.Done, Code: transport.Delivered}
-		}))
-		r.Transformer = transformFunc(func(context.Context) (core.Shaped, error) {
-			return core.Shaped{Messages: []core.Content{{Payload: []byte("a")}, {Payload: []byte("b")}, {Payload: []byte("c")}}}, nil
 		})
-		out := dispatch(t, event(core.Update), nil, r)
-		// A part had arrived: "not done" would be untrue, so nothing is tried again.
-		if out[0].State != core.StateUnknown || strings.Join(got, " ") != "a b-2" {
-			t.Errorf("%s after %q", out[0].State, got)
-		}
-	})
+	}
 }
 
 func TestDispatchPanicBecomesInternal(t *testing.T) {
@@ -320,7 +323,7 @@ func TestVendorsWordsStayOutOfTheLog(t *testing.T) {
 			route("theirs", always(transport.Failed(transport.Unknown, transport.TargetError, "patient Jane Doe"))),
 		}},
 	}
-	d.Dispatch(t.Context(), event(core.Update))
+	arrive(t, d, event(core.Update))
 	if s := log.String(); !strings.Contains(s, "our own words") || strings.Contains(s, "Jane Doe") {
 		t.Errorf("log: %s", s)
 	}
@@ -353,6 +356,30 @@ func TestCompose(t *testing.T) {
 		{"script timeout", nil, []core.Outcome{{Route: ehr, State: core.StateDead, Code: core.ScriptTimeout, Clock: &core.Expired{Setting: "routes.ehr.script_timeout", After: 250 * time.Millisecond}}}},
 		{"timeout", nil, []core.Outcome{{Route: ehr, State: core.StateUnknown, Code: transport.Timeout, Attempts: 1, Clock: &core.Expired{Setting: "routes.ehr.timeout", After: 10 * time.Second}}}},
 	}
+	async := route("lab", nil)
+	async.Async = true
+	queued := core.Outcome{Route: ehr, State: core.StateQueued, Code: core.Accepted}
+	later := core.Outcome{Route: async, State: core.StateQueued, Code: core.Accepted}
+	retried := core.Outcome{Route: ehr, State: core.StateWaiting, Code: transport.ConnectionRefused, Attempts: 2, Outlook: core.OutlookRetry}
+	held := core.Outcome{Route: sae, State: core.StateUnknown, Code: transport.ConnectionReset, Attempts: 1, Outlook: core.OutlookHeld}
+	rows = append(rows,
+		row{"accepted: async", nil, []core.Outcome{later}},
+		row{"accepted: 200 for a caller that needs it", func(ev *core.Event) { h := *hook; h.AcceptedStatus = 200; ev.Hook = &h }, []core.Outcome{later}},
+		row{"accepted: queued", nil, []core.Outcome{ok, queued}},
+		row{"accepted: the time was over", nil, []core.Outcome{{Route: ehr, State: core.StateRunning, Code: core.Accepted, Attempts: 1}}},
+		row{"delivered, an async one to come", nil, []core.Outcome{ok, later}},
+		row{"skipped, an async one to come", nil, []core.Outcome{{Route: ehr, State: core.StateSkipped, Code: core.Skipped}, later}},
+		row{"cancelled", nil, []core.Outcome{{Route: ehr, State: core.StateCancelled, Code: transport.Timeout}}},
+		row{"keeps trying", nil, []core.Outcome{retried}},
+		row{"keeps trying, may have arrived", nil, []core.Outcome{{Route: ehr, State: core.StateUnknown, Code: transport.Timeout, Attempts: 1, Outlook: core.OutlookRetry, Clock: &core.Expired{Setting: "routes.ehr.timeout", After: 10 * time.Second}}}},
+		row{"held", nil, []core.Outcome{held}},
+		row{"dead, and holds its lane", nil, []core.Outcome{{Route: ehr, State: core.StateDead, Code: transport.RejectedByTarget, Attempts: 1, Outlook: core.OutlookHeld}}},
+		row{"every outlook", nil, []core.Outcome{ok, retried, held, {Route: dwh, State: core.StateDead, Code: transport.RejectedByTarget, Attempts: 1}}},
+		row{"circuit open, told as a failure", nil, []core.Outcome{{Route: ehr, State: core.StateQueued, Code: core.CircuitOpen, Outlook: core.OutlookRetry}}},
+		row{"lane blocked, told as a failure", nil, []core.Outcome{{Route: ehr, State: core.StateQueued, Code: core.LaneBlocked, Outlook: core.OutlookRetry}}},
+		row{"overloaded, told as a failure", nil, []core.Outcome{{Route: ehr, State: core.StateQueued, Code: core.Overloaded, Outlook: core.OutlookRetry}}},
+		row{"journal lost before sending", nil, []core.Outcome{{Route: ehr, State: core.StateWaiting, Code: core.JournalUnavailable, Outlook: core.OutlookRetry}}},
+	)
 	for _, code := range append([]core.Code{core.Internal, transport.PluginCrashed, transport.PluginProtocol, transport.PluginUnavailable}, transport.Codes[1:]...) {
 		rows = append(rows, row{"code " + string(code), nil, []core.Outcome{{Route: ehr, State: core.StateUnknown, Code: code}}})
 	}
@@ -361,6 +388,11 @@ func TestCompose(t *testing.T) {
 		ev := event(core.Update)
 		if r.ev != nil {
 			r.ev(ev)
+		}
+		for i := range r.outcomes {
+			if o := &r.outcomes[i]; o.State == core.StateUnknown {
+				o.MaybeSent = true
+			}
 		}
 		a := core.Compose(ev, r.outcomes)
 		fmt.Fprintf(&got, "== %s\n%d %s stage=%s fault=%s\ndetail: %s\nhint: %s\n", r.name, a.Status, a.Code, a.Step, a.Fault, a.Detail, a.Hint)

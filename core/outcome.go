@@ -10,14 +10,41 @@ import (
 // State is where a delivery stands.
 type State string
 
-// The states a delivery can end in. Without a journal nothing is tried again
-// after the answer, so there are no open states yet.
+// The open states: Hookline, or an operator, still has something to do.
+const (
+	StateQueued  State = "queued"  // its turn has not come
+	StateRunning State = "running" // an attempt is being made
+	StateWaiting State = "waiting" // surely not done; it will be tried again
+	StateUnknown State = "unknown" // sent, and the target may have acted
+	StateHeld    State = "held"    // an operator decides
+)
+
+// The states in which a delivery ends.
 const (
 	StateDelivered State = "delivered" // the target confirmed
 	StateSkipped   State = "skipped"   // the script said so
 	StateRejected  State = "rejected"  // the script refused the entry
-	StateUnknown   State = "unknown"   // sent, and the target may have acted
-	StateDead      State = "dead"      // surely not done, and not tried again
+	StateDead      State = "dead"      // given up
+	StateCancelled State = "cancelled" // an operator ended it
+)
+
+// Open tells whether the delivery has not ended.
+func (s State) Open() bool {
+	switch s {
+	case StateQueued, StateRunning, StateWaiting, StateUnknown, StateHeld:
+		return true
+	}
+	return false
+}
+
+// Outlook is what follows a failure, as far as it is known when it is told.
+type Outlook int
+
+// The outlooks.
+const (
+	OutlookEnd   Outlook = iota // it is not sent again
+	OutlookRetry                // Hookline keeps trying
+	OutlookHeld                 // it waits for somebody to decide
 )
 
 // Outcome is what came of one delivery.
@@ -26,6 +53,8 @@ type Outcome struct {
 	Route      *Route
 	State      State
 	Code       Code
+	Outlook    Outlook
+	MaybeSent  bool   // the target may have received it
 	Reason     string // of ctx.skip or ctx.reject
 	Position   string // in the script, for example "transforms/ehr.js:12:7"
 	Clock      *Expired
@@ -34,14 +63,25 @@ type Outcome struct {
 	Receipt    transport.Receipt // of the last attempt; zero if there was none
 }
 
-// Failed tells whether the caller must be told of a failure.
-func (o *Outcome) Failed() bool { return o.State != StateDelivered && o.State != StateSkipped }
+// Failed tells whether the caller must be told of a failure. A delivery that is
+// still to be made is none: it was accepted. Nor is one that an operator ended:
+// that was a decision.
+func (o *Outcome) Failed() bool {
+	switch o.State {
+	case StateDelivered, StateSkipped, StateCancelled:
+		return false
+	case StateQueued, StateRunning:
+		return o.Code != Accepted
+	}
+	return true
+}
 
 // Expired is the cause of a context whose time has run out: the setting that
 // gave the time, so that a message can name it.
 type Expired struct {
 	Setting string // for example "routes.ehr.timeout"
 	After   time.Duration
+	caller  bool // it is the time that the caller waits, and nobody else's fault
 }
 
 func (e *Expired) Error() string { return fmt.Sprintf("%s is %s", e.Setting, e.After) }
@@ -49,9 +89,10 @@ func (e *Expired) Error() string { return fmt.Sprintf("%s is %s", e.Setting, e.A
 // ScriptError is why a transform gave no message. Its text may quote the record:
 // only code and position are fit for a log.
 type ScriptError struct {
-	Code     Code   // TransformFailed, ScriptTimeout, or a plugin code if the script's process failed
-	Position string // "file:line:column", "" if it is not known
-	Text     string // what was thrown
+	Code      Code   // TransformFailed or ScriptTimeout
+	Blameless bool   // the script did not run: its process was not there
+	Position  string // "file:line:column", "" if it is not known
+	Text      string // what was thrown
 }
 
 func (e *ScriptError) Error() string {
@@ -61,21 +102,30 @@ func (e *ScriptError) Error() string {
 	return e.Position + ": " + e.Text
 }
 
-// classify turns a receipt into a state. It is the only place that does.
-func classify(r transport.Receipt) (State, Code) {
+// fate is what an attempt came to, before the route's policy.
+type fate int
+
+const (
+	delivered fate = iota
+	notDone        // the target surely did not act
+	maybeDone      // it may have acted
+)
+
+// classify turns a receipt into a fate. It is the only place that does.
+func classify(r transport.Receipt) (fate, Code) {
 	code := r.Code
-	if _, known := table[code]; !known || !transportCode[code] {
+	if !transportCode[code] {
 		code = transport.PluginProtocol
 	}
 	switch {
 	case r.Effect == transport.Done && code == transport.Delivered:
-		return StateDelivered, code // invariant 1: only a confirmed effect
+		return delivered, code // invariant 1: only a confirmed effect
 	case code == transport.Delivered:
-		return StateUnknown, transport.PluginProtocol
+		return maybeDone, transport.PluginProtocol
 	case r.Effect == transport.None:
-		return StateDead, code
+		return notDone, code
 	default:
-		return StateUnknown, code
+		return maybeDone, code
 	}
 }
 

@@ -2,6 +2,8 @@ package core
 
 import (
 	"fmt"
+	"math"
+	"math/rand/v2"
 	"path"
 	"slices"
 	"strings"
@@ -17,6 +19,8 @@ type Hook struct {
 	Reply          string        // route whose target's answer is relayed, or ""
 	UnmatchedError bool          // an event that no route wants is an error
 	AcceptedStatus int           // status of an accepted event, 202 or 200
+	LoopLimit      int           // events a minute of one record that are sent at once; 0: any number
+	KeyAge         time.Duration // for which a caller's own id of an event is remembered; 0: not at all
 }
 
 // Route says which events go where. Empty lists match everything, except Hooks,
@@ -29,8 +33,40 @@ type Route struct {
 	Workflow []Pattern // looked at for reviews only
 
 	Transformer Transformer // nil: the payload is the event's body
+	Script      string      // SHA-256 of the transform's source, in hex
 	Transport   *Transport
 	Timeout     time.Duration // of one attempt
+
+	Async           bool // delivered in the background only
+	AcceptOnTimeout bool // an attempt outlives the caller's wait
+	HoldUnknown     bool // twice is worse than late: what may have been sent is held
+	HoldDead        bool // what is given up keeps the record's later events waiting
+	StopOnFailure   bool // a failure that the caller was told is not tried again
+	FailBlocked     bool // the caller is told an error when its event must wait
+	Retry           Retry
+}
+
+// Retry says when a delivery is tried again in the background, and how long.
+type Retry struct {
+	Initial  time.Duration // after the first attempt
+	Factor   float64       // by which each pause is longer than the one before
+	Max      time.Duration // the longest pause
+	MaxAge   time.Duration // from the first attempt to the last
+	Attempts int           // at most; 0: any number
+}
+
+// jitter spreads the retries of many deliveries that failed at one moment.
+const jitter = 0.2
+
+// pause is how long to wait after so many attempts, and whether to try again.
+// atLeast is what the target asked for.
+func (r Retry) pause(attempts int, age, atLeast time.Duration) (time.Duration, bool) {
+	if r.Attempts > 0 && attempts >= r.Attempts {
+		return 0, false
+	}
+	wait := min(float64(r.Initial)*math.Pow(r.Factor, float64(attempts-1)), float64(r.Max))
+	pause := max(time.Duration(wait*(1-jitter+2*jitter*rand.Float64())), atLeast)
+	return pause, age+pause <= r.MaxAge
 }
 
 // Transport is a configured instance of a transport plugin, as the core sees it.
@@ -38,6 +74,7 @@ type Transport struct {
 	Name   string
 	Label  string // what a site's user reads
 	Sender Sender
+	Gate   *Gate // nil lets everything through
 }
 
 // Matches tells whether the route wants the event.
@@ -72,6 +109,16 @@ func (r *Router) Match(ev *Event) []*Route {
 		}
 	}
 	return out
+}
+
+// find returns the route of that name, or nil.
+func (r *Router) find(name string) *Route {
+	for _, route := range r.Routes {
+		if route.Name == name {
+			return route
+		}
+	}
+	return nil
 }
 
 // Pattern matches an id or a name: a glob of path.Match's syntax in which '*'

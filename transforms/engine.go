@@ -48,6 +48,7 @@ type Options struct {
 type Script struct {
 	Name    string        // as written in the config, for positions: "transforms/ehr.js"
 	Path    string        // the file to read
+	Source  []byte        // what to compile instead of what the file holds now; nil: read it
 	Timeout time.Duration // 0: DefaultTimeout
 }
 
@@ -131,9 +132,12 @@ func (e *Engine) Compile(ctx context.Context, s Script) (*Transform, error) {
 	default:
 		return nil, fmt.Errorf("%s: a transform is a .js file", s.Name)
 	}
-	source, err := os.ReadFile(s.Path)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", s.Name, err)
+	source := s.Source
+	if source == nil {
+		var err error
+		if source, err = os.ReadFile(s.Path); err != nil {
+			return nil, fmt.Errorf("%s: %w", s.Name, err)
+		}
 	}
 	if len(source) > maxSource {
 		return nil, fmt.Errorf("%s: the file has %d bytes, the limit is %d", s.Name, len(source), maxSource)

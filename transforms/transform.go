@@ -40,6 +40,9 @@ var _ core.Transformer = (*Transform)(nil)
 // Hash is the SHA-256 of the script's source, in hex.
 func (t *Transform) Hash() string { return t.hash }
 
+// Source is the script as it was compiled.
+func (t *Transform) Source() []byte { return t.req.GetSource() }
+
 // Close lets the process forget the script. Runs that have begun end on it; none
 // may begin after it.
 func (t *Transform) Close() { t.closed.Do(func() { t.engine.release(t.req) }) }
@@ -145,6 +148,7 @@ func (t *Transform) show(deliveryID, text string) {
 // unavailable is the error when there was no process to run on.
 func (t *Transform) unavailable(ctx context.Context, err error) error {
 	script := failed("", err.Error())
+	script.Blameless = true
 	if ctx.Err() == nil {
 		return script
 	}

@@ -1,15 +1,18 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/hookline/hookline/core/admin"
 	"github.com/hookline/hookline/core/app"
 )
 
@@ -22,13 +25,21 @@ func checkCommand() *cobra.Command {
 the transforms, start and configure the plugins, read the certificates. With --probe,
 also try to reach each target, without a delivery.
 
+If a daemon of this configuration runs on the set that was accepted last, because it
+could not use the files, that is told too.
+
 Exit code 0: all is well; 1: a probe failed; 2: the configuration is bad.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			report, err := check(c, &flags, probe)
+			daemon := recalledDaemon(c, &flags, asJSON)
 			out := c.OutOrStdout()
 			switch {
 			case err != nil && asJSON:
-				if encErr := json.NewEncoder(out).Encode(map[string]any{"ok": false, "errors": strings.Split(err.Error(), "\n")}); encErr != nil {
+				failure := map[string]any{"ok": false, "errors": strings.Split(err.Error(), "\n")}
+				if daemon != nil {
+					failure["daemon"] = daemon
+				}
+				if encErr := json.NewEncoder(out).Encode(failure); encErr != nil {
 					return encErr
 				}
 				return exitError{code: exitCode(err)}
@@ -40,7 +51,8 @@ Exit code 0: all is well; 1: a probe failed; 2: the configuration is bad.`,
 				if err := enc.Encode(struct {
 					OK bool `json:"ok"`
 					*app.CheckReport
-				}{!report.Failed(), report}); err != nil {
+					Daemon *admin.Status `json:"daemon,omitempty"`
+				}{!report.Failed(), report, daemon}); err != nil {
 					return err
 				}
 			default:
@@ -56,6 +68,22 @@ Exit code 0: all is well; 1: a probe failed; 2: the configuration is bad.`,
 	c.Flags().BoolVar(&probe, "probe", false, "try to reach each target, without a delivery")
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
+}
+
+// recalledDaemon is the status of the running daemon if it does not run on the
+// files of now, because they could not be used when it started; otherwise nil.
+func recalledDaemon(c *cobra.Command, flags *configFlags, quiet bool) *admin.Status {
+	ctx, cancel := context.WithTimeout(c.Context(), time.Second)
+	defer cancel()
+	status, err := admin.NewClient(adminSocket(flags)).Status(ctx)
+	if err != nil || status.Recalled == nil {
+		return nil // whether a daemon runs is not what was asked
+	}
+	if !quiet {
+		fmt.Fprintf(c.ErrOrStderr(), "the daemon runs on the configuration that was accepted on %s, as the files could not be used when it started: `hookline reload` once they are good\n",
+			status.Recalled.AcceptedAt)
+	}
+	return status
 }
 
 func check(c *cobra.Command, flags *configFlags, probe bool) (*app.CheckReport, error) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -41,7 +42,7 @@ func demoCommand() *cobra.Command {
 		Long: `Run a real daemon, a stand-in for the external system and a stand-in for TrialKit
 on free ports, without any configuration: three events are delivered through a
 transform, then three targets fail, each with the Protocol Error that a site's user
-would see.`,
+would see. The last one comes back, and gets what it missed from the journal.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			logs := io.Discard
 			if verbose {
@@ -61,10 +62,10 @@ type target struct {
 	done   chan struct{}
 }
 
-func startTarget(handler http.Handler) (*target, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+func startTarget(address string, handler http.Handler) (*target, error) {
+	l, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("a free port for the demo: %w", err)
+		return nil, fmt.Errorf("a port for the demo: %w", err)
 	}
 	t := &target{
 		url:    "http://" + l.Addr().String(),
@@ -100,7 +101,7 @@ func demo(ctx context.Context, out io.Writer, log *slog.Logger) error {
 		"HANGING": {hang: true, out: io.Discard},
 		"DOWN":    {out: io.Discard},
 	} {
-		t, err := startTarget(s)
+		t, err := startTarget("127.0.0.1:0", s)
 		if err != nil {
 			return err
 		}
@@ -151,7 +152,7 @@ processes. "TrialKit" calls it; "Hospital EHR" is an HTTP server with Basic auth
 	for _, failure := range []struct{ hook, story string }{
 		{"failing", "The target answers 500"},
 		{"hanging", "The target takes the event and never answers (the route's timeout is 1s)"},
-		{"down", "The target is down (Hookline tries twice)"},
+		{"down", "The target is down (Hookline tries twice, and goes on in the background)"},
 	} {
 		fmt.Fprintf(out, "\n%s:\n", failure.story)
 		r, err := callDemo(ctx, address, failure.hook, sample(core.Update, "435", "319", "Sample Form"))
@@ -163,12 +164,47 @@ processes. "TrialKit" calls it; "Hospital EHR" is an HTTP server with Basic auth
 			return exitError{code: exitFailed, err: fmt.Errorf("the demo's target %q did not fail", failure.hook)}
 		}
 	}
+	fmt.Fprintln(out, "\nThe same record is saved again meanwhile: nobody has to wait for the target")
+	r, err := callDemo(ctx, address, "down", sample(core.Update, "435", "319", "Sample Form"))
+	if err != nil {
+		return err
+	}
+	r.print(out)
+	if err := comeBack(ctx, out, strings.TrimPrefix(urls["DOWN"], "http://")); err != nil {
+		return err
+	}
 	fmt.Fprint(out, `
 Next: read config.toml, then run these in three terminals:
   hookline sink --username hookline --password file:examples/demo/ehr-password
   hookline serve
   hookline send update --email trialkit@example.org --password file:examples/demo/hook-password
 `)
+	return nil
+}
+
+// comeBack starts the target that was down, and waits for the two events that it
+// missed.
+func comeBack(ctx context.Context, out io.Writer, address string) error {
+	fmt.Fprintln(out, "\n── That target comes back: what was kept in the journal arrives, in order ──\n\n  Hospital EHR receives")
+	came := make(chan struct{}, 2)
+	s := &sink{status: http.StatusOK, out: out}
+	t, err := startTarget(address, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.ServeHTTP(w, r)
+		came <- struct{}{}
+	}))
+	if err != nil {
+		return err
+	}
+	defer t.stop()
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for range cap(came) {
+		select {
+		case <-came:
+		case <-ctx.Done():
+			return exitError{code: exitFailed, err: errors.New("the demo's target came back, and did not get what was kept for it")}
+		}
+	}
 	return nil
 }
 

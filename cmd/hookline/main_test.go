@@ -145,14 +145,16 @@ func TestDemo(t *testing.T) {
 		t.Fatalf("exit %d: %s", code, errs)
 	}
 	for want, n := range map[string]int{
-		"TrialKit's user goes on working":         3,
+		"TrialKit's user goes on working":         4,
 		"(Basic auth as hookline: right)":         3,
 		"200 delivered, reference":                3,
 		"┌─ Protocol Error":                       3,
 		"502 target_error":                        1,
 		"504 timeout":                             1,
 		"502 connection_refused":                  1,
-		"down: dead (2 attempts)":                 1,
+		"down: waiting (2 attempts)":              1,
+		"202 accepted, reference":                 1,
+		"  ▸ POST /  (no credentials)":            2, // what was kept arrives
 		`{"what":"insert","record":"435"`:         1,
 		`"review":"Monitor Review"}`:              1,
 		"hint for the integrator: routes.hanging": 1,

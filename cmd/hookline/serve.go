@@ -38,6 +38,20 @@ func (f *configFlags) addOverrides(c *cobra.Command) {
 }
 
 func (f *configFlags) load() (*config.Config, error) {
+	return config.Load(f.path, f.overrides(), os.Environ())
+}
+
+// recall is how a daemon with these flags starts when the file is bad.
+func (f *configFlags) recall() *app.Recall {
+	return &app.Recall{
+		Journal: func() (url, node string) { return config.FindJournal(f.path, f.overrides(), os.Environ()) },
+		Parse: func(source []byte) (*config.Config, error) {
+			return config.Parse(f.path, source, filepath.Dir(f.path), f.overrides(), os.Environ())
+		},
+	}
+}
+
+func (f *configFlags) overrides() map[string]string {
 	overrides := map[string]string{}
 	for i, l := range f.listen {
 		if i == 0 {
@@ -52,36 +66,43 @@ func (f *configFlags) load() (*config.Config, error) {
 	if f.logFormat != "" {
 		overrides["log.format"] = f.logFormat
 	}
-	return config.Load(f.path, overrides, os.Environ())
+	return overrides
 }
 
 func serveCommand() *cobra.Command {
 	var flags configFlags
-	var showOutput bool
+	var showOutput, strict bool
 	c := &cobra.Command{
 		Use: "serve", Short: "Run the daemon that TrialKit calls", Args: noArgs,
 		Long: `Run the daemon in the foreground until SIGTERM or SIGINT. SIGHUP reloads the
-configuration; a bad one changes nothing.`,
+configuration; a bad one changes nothing.
+
+If the configuration or a script is bad at the start, the daemon runs on the set that
+its journal accepted last, and says so in its log and at /readyz. --strict refuses
+instead.`,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return serve(c, &flags, showOutput)
+			return serve(c, &flags, showOutput, strict)
 		},
 	}
 	flags.add(c)
 	flags.addOverrides(c)
+	c.Flags().BoolVar(&strict, "strict", false, "refuse to start with a bad configuration instead of running on the one accepted last")
 	c.Flags().BoolVar(&showOutput, "show-script-output", false,
 		"print what transforms log and throw; it may hold record contents, so for development only")
 	return c
 }
 
-func serve(c *cobra.Command, flags *configFlags, showOutput bool) error {
-	first, err := flags.load()
-	if err != nil {
-		return err
+func serve(c *cobra.Command, flags *configFlags, showOutput, strict bool) error {
+	format := flags.logFormat
+	if first, err := flags.load(); err == nil {
+		format = first.Log.Format
+	} else if format == "" {
+		format = "auto" // the file is bad; what is done about it is the app's to say
 	}
 	level := &slog.LevelVar{}
 	lines := newLogWriter(c.ErrOrStderr())
 	defer lines.Close()
-	log, err := newLogger(lines, isTerminal(c.ErrOrStderr()), level, first.Log.Format)
+	log, err := newLogger(lines, isTerminal(c.ErrOrStderr()), level, format)
 	if err != nil {
 		return err
 	}
@@ -89,6 +110,9 @@ func serve(c *cobra.Command, flags *configFlags, showOutput bool) error {
 		debug.SetGCPercent(400) // the heap is small: less frequent collection costs little memory
 	}
 	options := app.Options{Log: log, Level: level, Load: flags.load}
+	if !strict {
+		options.Recall = flags.recall()
+	}
 	if showOutput {
 		options.ShowScriptOutput = func(script, deliveryID, text string) {
 			fmt.Fprintf(c.ErrOrStderr(), "%s %s: %s\n", script, deliveryID, text)

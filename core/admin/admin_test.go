@@ -53,12 +53,17 @@ func socket(t *testing.T) string {
 func listen(t *testing.T, path string, reload admin.Reloader) (*admin.Server, *logs) {
 	t.Helper()
 	l := &logs{}
-	s, err := admin.Listen(path, reload, slog.New(slog.NewTextHandler(l, nil)))
+	return serve(t, admin.Options{Path: path, Reload: reload, Log: slog.New(slog.NewTextHandler(l, nil))}), l
+}
+
+func serve(t *testing.T, o admin.Options) *admin.Server {
+	t.Helper()
+	s, err := admin.Listen(o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Stop)
-	return s, l
+	return s
 }
 
 func accept(context.Context) error { return nil }
@@ -118,7 +123,7 @@ func TestSocketIsItsOwnersOnly(t *testing.T) {
 func TestWhatIsInThePlaceOfTheSocket(t *testing.T) {
 	fail := func(t *testing.T, path string, says ...string) {
 		t.Helper()
-		s, err := admin.Listen(path, accept, slog.New(slog.DiscardHandler))
+		s, err := admin.Listen(admin.Options{Path: path, Reload: accept, Log: slog.New(slog.DiscardHandler)})
 		if err == nil {
 			s.Stop()
 			t.Fatal("it listens")

@@ -11,11 +11,14 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/hookline/hookline/core"
 	"github.com/hookline/hookline/core/admin"
 	"github.com/hookline/hookline/core/config"
 	"github.com/hookline/hookline/core/ingest"
+	"github.com/hookline/hookline/core/journal"
 	"github.com/hookline/hookline/core/socket"
 	"github.com/hookline/hookline/transforms"
 )
@@ -25,6 +28,9 @@ type Options struct {
 	// Load reads the configuration, at the start and at each reload.
 	Load func() (*config.Config, error)
 	Log  *slog.Logger
+	// Recall, if set, is how to go on from what the journal holds when the files
+	// are bad at the start.
+	Recall *Recall
 	// Level, if set, follows log.level at a reload.
 	Level *slog.LevelVar
 	// ShowScriptOutput, if set, gets what scripts log and throw. It may hold
@@ -39,14 +45,20 @@ type App struct {
 	server  *ingest.Server
 	admin   *admin.Server
 
+	store     *journal.Store  // nil without a journal
+	scheduler *core.Scheduler // nil without a journal
+	recalled  atomic.Pointer[recalled]
+	unguard   func() // ends guard; nil without it
+
 	listeners []net.Listener
 	serving   sync.WaitGroup // accept loops
 	errs      chan error     // what ended an accept loop early
 
-	reloading sync.Mutex // guards current, live and engine
+	reloading sync.Mutex // guards current, live, engine and gates
 	current   *generation
 	live      map[*generation]struct{} // current, and those that finish their last events
 	engine    *transforms.Engine
+	gates     map[string]gate
 	retiring  sync.WaitGroup // the goroutines that wait for that
 
 	stop     sync.Once
@@ -57,31 +69,29 @@ type App struct {
 // New reads and checks the configuration, starts what it calls for and listens.
 // If it fails, nothing is left running.
 func New(ctx context.Context, o Options) (_ *App, err error) {
-	a := &App{options: o, log: o.Log, errs: make(chan error, 8), live: map[*generation]struct{}{}}
+	a := &App{options: o, log: o.Log, errs: make(chan error, 8), live: map[*generation]struct{}{}, gates: map[string]gate{}}
 	a.life, a.stopping = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {
 			a.release()
 		}
 	}()
-	c, err := o.Load()
-	if err != nil {
+	if a.current, err = a.first(ctx); err != nil {
 		return nil, err
 	}
-	a.setLevel(c)
-	a.warn(c)
-	if a.current, err = a.build(ctx, c, nil); err != nil {
-		return nil, &Unusable{Path: c.Path, Err: err}
-	}
+	c := a.current.config
 	a.live[a.current] = struct{}{}
 	a.server = ingest.New(ingest.Options{
 		MaxBody: c.Server.MaxBody, MaxInFlight: c.Server.MaxInFlight,
 		HeaderTimeout: c.Server.HeaderTimeout, BodyTimeout: c.Server.BodyTimeout, IdleTimeout: c.Server.IdleTimeout,
-		TrustedProxies: c.Server.TrustedProxies, Log: a.log,
+		TrustedProxies: c.Server.TrustedProxies, Log: a.log, Note: a.note,
 	})
 	a.server.Use(a.current.set)
 	if err := a.listen(c); err != nil {
 		return nil, err
+	}
+	if a.scheduler != nil {
+		a.scheduler.Use(a.current.dispatcher)
 	}
 	for _, l := range a.listeners {
 		a.serving.Go(func() {
@@ -126,7 +136,7 @@ func (a *App) listen(c *config.Config) error {
 		}
 	}
 	if !c.Admin.Listen.IsZero() {
-		if a.admin, err = admin.Listen(c.Admin.Listen.Address, a.Reload, a.log); err != nil {
+		if a.admin, err = admin.Listen(a.adminOptions(c)); err != nil {
 			return fmt.Errorf("admin.listen: %w", err)
 		}
 	}
@@ -184,7 +194,14 @@ func (a *App) Stop() {
 		ctx, cancel := context.WithTimeout(context.Background(), timeout)
 		defer cancel()
 		start := time.Now()
-		if err := a.server.Drain(ctx); err != nil {
+		if a.scheduler != nil {
+			a.scheduler.Stop() // what is queued stays queued
+		}
+		err := a.server.Drain(ctx)
+		if err == nil && !a.idle(ctx) {
+			err = errors.New("deliveries of the background")
+		}
+		if err != nil {
 			a.log.Warn("events were still in flight when server.drain_timeout ended", "drain_timeout", timeout, "error", err)
 			a.cutShort()
 		}
@@ -194,16 +211,29 @@ func (a *App) Stop() {
 	})
 }
 
+// idle waits for the deliveries that no caller waits for, and tells whether they
+// have ended before ctx.
+func (a *App) idle(ctx context.Context) bool {
+	a.reloading.Lock()
+	defer a.reloading.Unlock()
+	for g := range a.live {
+		ended := make(chan struct{})
+		go func() { g.dispatcher.Wait(); close(ended) }() // they have deadlines
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
+}
+
 // cutShort kills the children until no event is in flight. What is left after
 // server.drain_timeout would otherwise last until its own deadlines, minutes
 // perhaps, and Stop with it.
 func (a *App) cutShort() {
 	for idle := false; !idle; {
-		for _, pid := range a.children() {
-			if p, err := os.FindProcess(pid); err == nil {
-				_ = p.Kill() // an error means that it has ended
-			}
-		}
+		a.killChildren()
 		a.reloading.Lock()
 		engine := a.engine
 		a.reloading.Unlock()
@@ -213,8 +243,16 @@ func (a *App) cutShort() {
 		// Again and again: an event may turn to the process that comes next.
 		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 		_ = a.server.Drain(ctx)
-		idle = ctx.Err() == nil
+		idle = a.idle(ctx) && ctx.Err() == nil
 		cancel()
+	}
+}
+
+func (a *App) killChildren() {
+	for _, pid := range a.children() {
+		if p, err := os.FindProcess(pid); err == nil {
+			_ = p.Kill() // an error means that it has ended
+		}
 	}
 }
 
@@ -245,14 +283,26 @@ func (a *App) release() {
 	for _, l := range a.listeners {
 		_ = l.Close()
 	}
+	if a.scheduler != nil {
+		a.scheduler.Stop()
+	}
 	a.retiring.Wait()
 	a.reloading.Lock()
 	defer a.reloading.Unlock()
 	if a.current != nil {
 		a.current.release()
+		a.current.dispatcher.Wait() // to hear what came of its last attempts
 	}
 	if a.engine != nil {
 		a.engine.Stop()
+	}
+	if a.unguard != nil {
+		a.unguard()
+	}
+	if a.store != nil {
+		if err := a.store.Close(); err != nil {
+			a.log.Error("the journal was not closed well: what it could not write is told as unknown at the next start", "error", err)
+		}
 	}
 }
 
@@ -279,7 +329,7 @@ func (a *App) Reload(ctx context.Context) (err error) {
 		return err
 	}
 	old := a.current
-	next, err := a.build(ctx, c, old)
+	next, err := a.build(ctx, c, old, nil)
 	switch {
 	case a.life.Err() != nil:
 		if err == nil {
@@ -297,8 +347,13 @@ func (a *App) Reload(ctx context.Context) (err error) {
 	a.current = next
 	a.live[next] = struct{}{}
 	drained := a.server.Use(next.set)
+	if a.scheduler != nil {
+		a.scheduler.Use(next.dispatcher)
+	}
+	a.accept(ctx, next)
 	a.retiring.Go(func() {
-		<-drained // bounded by the hooks' budgets
+		<-drained             // bounded by the hooks' budgets
+		old.dispatcher.Wait() // by the routes' timeouts
 		a.reloading.Lock()
 		delete(a.live, old)
 		a.reloading.Unlock()

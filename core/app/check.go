@@ -71,9 +71,9 @@ func (r *CheckReport) Failed() bool {
 // compiled, plugins started and configured. With probe the targets are tried,
 // without a delivery.
 func Check(ctx context.Context, c *config.Config, log *slog.Logger, probe bool) (*CheckReport, error) {
-	a := &App{log: log}
+	a := &App{log: log, gates: map[string]gate{}}
 	defer a.release()
-	g, err := a.build(ctx, c, nil)
+	g, err := a.build(ctx, c, nil, nil)
 	if err != nil {
 		return nil, &Unusable{Path: c.Path, Err: err}
 	}

@@ -116,7 +116,7 @@ func TestKillTransportInFlight(t *testing.T) {
 	if a.status != 502 || a.Code != transport.PluginCrashed || a.Fault != core.FaultPlugin || a.Deliveries[0].Status != core.StateUnknown || a.Deliveries[0].Attempts != 1 {
 		t.Errorf("answer %d %s", a.status, a.body)
 	}
-	contains(t, "detail", a.Detail, "the program that connects to it crashed", "It may have been received there.")
+	contains(t, "detail", a.Detail, "the program that connects to it crashed", "Hookline keeps trying; please do not enter it again.")
 	if a.took > 2*time.Second {
 		t.Errorf("it took %s", a.took)
 	}
@@ -180,10 +180,10 @@ func TestCrashLoop(t *testing.T) {
 		kill()
 	}
 	a := d.update("319", transport.PluginUnavailable)
-	if a.status != 503 || a.Fault != core.FaultPlugin || a.Deliveries[0].Status != core.StateDead || a.Deliveries[0].Attempts != 2 {
+	if a.status != 503 || a.Fault != core.FaultPlugin || a.Deliveries[0].Status != core.StateWaiting || a.Deliveries[0].Attempts != 2 {
 		t.Errorf("answer %d %s", a.status, a.body)
 	}
-	contains(t, "detail", a.Detail, "is not running", "It was not received there.")
+	contains(t, "detail", a.Detail, "is not running", "Hookline keeps trying")
 	d.update("320", transport.Delivered)
 	if resp, err := d.client.Get(d.url + "/healthz"); err != nil || resp.StatusCode != 200 {
 		t.Errorf("healthz: %v %v", resp, err)

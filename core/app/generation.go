@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
@@ -29,6 +30,7 @@ import (
 type generation struct {
 	config     *config.Config
 	set        *ingest.Set
+	dispatcher *core.Dispatcher
 	transports map[string]*running
 	scripts    map[string]*transforms.Transform // by route
 }
@@ -53,10 +55,11 @@ func (r *running) with(fingerprint string) *running {
 	return &running{Transport: r.Transport, fingerprint: fingerprint, users: r.users}
 }
 
-// build makes a generation of c. What old runs unchanged is taken over. If
+// build makes a generation of c. What old runs unchanged is taken over. sources,
+// if not nil, are the scripts to compile instead of what their files hold. If
 // anything fails, everything that is wrong is in the error, all that was started
 // is stopped and old is as it was (invariant 8).
-func (a *App) build(ctx context.Context, c *config.Config, old *generation) (_ *generation, err error) {
+func (a *App) build(ctx context.Context, c *config.Config, old *generation, sources map[string][]byte) (_ *generation, err error) {
 	g := &generation{config: c, transports: map[string]*running{}, scripts: map[string]*transforms.Transform{}}
 	var problems problems
 	defer func() {
@@ -66,7 +69,7 @@ func (a *App) build(ctx context.Context, c *config.Config, old *generation) (_ *
 	}()
 
 	g.set = &ingest.Set{Hooks: a.hooks(c, &problems)}
-	a.compileScripts(ctx, g, &problems)
+	a.compileScripts(ctx, g, sources, &problems)
 	later := a.startTransports(ctx, g, old, &problems)
 	if err := problems.err(); err != nil {
 		return nil, err
@@ -76,7 +79,8 @@ func (a *App) build(ctx context.Context, c *config.Config, old *generation) (_ *
 	if err := a.replaceExclusive(ctx, g, old, later); err != nil {
 		return nil, err
 	}
-	g.set.Dispatcher = a.dispatcher(g)
+	g.dispatcher = a.dispatch(g)
+	g.set.Dispatcher = g.dispatcher
 	return g, nil
 }
 
@@ -86,7 +90,8 @@ func (a *App) hooks(c *config.Config, problems *problems) []ingest.Hook {
 		hook := ingest.Hook{
 			Hook: &core.Hook{
 				Name: h.Name, Study: h.Study, Stage: h.Stage, Timeout: h.Timeout,
-				Reply: h.Reply, UnmatchedError: h.UnmatchedError, AcceptedStatus: 202,
+				Reply: h.Reply, UnmatchedError: h.UnmatchedError, AcceptedStatus: h.AcceptedStatus,
+				LoopLimit: h.LoopLimit, KeyAge: h.Dedup,
 			},
 			Email: h.Email, Anonymous: h.Anonymous,
 		}
@@ -103,7 +108,7 @@ func (a *App) hooks(c *config.Config, problems *problems) []ingest.Hook {
 	return out
 }
 
-func (a *App) compileScripts(ctx context.Context, g *generation, problems *problems) {
+func (a *App) compileScripts(ctx context.Context, g *generation, sources map[string][]byte, problems *problems) {
 	for _, r := range g.config.Routes {
 		if r.Transform == "" {
 			continue
@@ -117,7 +122,7 @@ func (a *App) compileScripts(ctx context.Context, g *generation, problems *probl
 		if err != nil || strings.HasPrefix(name, "..") {
 			name = r.Transform
 		}
-		t, err := engine.Compile(ctx, transforms.Script{Name: name, Path: r.Transform, Timeout: r.ScriptTimeout})
+		t, err := engine.Compile(ctx, transforms.Script{Name: name, Path: r.Transform, Source: sources[r.Transform], Timeout: r.ScriptTimeout})
 		if err != nil {
 			problems.add("routes.%s.transform: %w", r.Name, err)
 			continue
@@ -278,24 +283,64 @@ func references(settings json.RawMessage) (out []string) {
 	return out
 }
 
-func (a *App) dispatcher(g *generation) *core.Dispatcher {
-	d := &core.Dispatcher{Router: &core.Router{}, Log: a.log, LogDetail: map[string]bool{}}
+func (a *App) dispatch(g *generation) *core.Dispatcher {
+	d := &core.Dispatcher{Router: &core.Router{}, Log: a.log, LogDetail: map[string]bool{}, Revision: g.config.Revision}
+	if a.store != nil {
+		d.Journal, d.Background = a.store, a.scheduler
+	}
 	transports := map[string]*core.Transport{}
 	for _, t := range g.config.Transports {
-		transports[t.Name] = &core.Transport{Name: t.Name, Label: t.Label, Sender: g.transports[t.Name]}
+		transports[t.Name] = &core.Transport{Name: t.Name, Label: t.Label, Sender: g.transports[t.Name], Gate: a.gate(t)}
 		d.LogDetail[t.Name] = t.BuiltIn()
 	}
 	for _, r := range g.config.Routes {
 		route := &core.Route{
 			Name: r.Name, Hooks: r.Hooks, Kinds: r.Events, Forms: r.Forms, Workflow: r.Workflow,
 			Transport: transports[r.Transport], Timeout: r.Timeout,
+			Async: r.Async, AcceptOnTimeout: r.AcceptOnTimeout, HoldUnknown: r.HoldUnknown, HoldDead: r.HoldDead,
+			StopOnFailure: r.StopOnFailure, FailBlocked: r.FailBlocked, Retry: r.Retry,
 		}
 		if script := g.scripts[r.Name]; script != nil {
-			route.Transformer = script
+			route.Transformer, route.Script = script, script.Hash()
 		}
 		d.Router.Routes = append(d.Router.Routes, route)
 	}
 	return d
+}
+
+// gate is a transport's gate with what it was made from: the same serves the next
+// generation, with its circuit as it is, if that is the same.
+type gate struct {
+	*core.Gate
+	options gateOptions
+}
+
+type gateOptions struct {
+	concurrency int
+	rate        float64
+	circuit     config.Circuit
+}
+
+func (a *App) gate(t config.Transport) *core.Gate {
+	options := gateOptions{t.Concurrency, t.Rate, t.Circuit}
+	if had, ok := a.gates[t.Name]; ok && had.options == options {
+		return had.Gate
+	}
+	if a.store == nil {
+		options.circuit.Failures = 0 // without a journal nothing can wait for it to close
+	}
+	g := core.NewGate(core.GateOptions{
+		Concurrency: t.Concurrency, Rate: t.Rate, Failures: options.circuit.Failures, Pause: t.Circuit.Pause,
+		Changed: func(state string) {
+			level := slog.LevelInfo
+			if state == "open" {
+				level = slog.LevelWarn
+			}
+			a.log.Log(context.Background(), level, "circuit "+state, "transport", t.Name, "failures", t.Circuit.Failures, "pause", t.Circuit.Pause)
+		},
+	})
+	a.gates[t.Name] = gate{g, options}
+	return g
 }
 
 // release gives up the scripts, which every generation has for itself, and ends

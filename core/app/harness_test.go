@@ -3,6 +3,7 @@ package app_test
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -188,6 +190,8 @@ type daemon struct {
 	logs *logs
 	cut  bool // Stop is to end what is in flight
 
+	strict bool // bad files are not made up for by the journal
+
 	client *http.Client
 	mu     sync.Mutex
 	env    []string
@@ -258,10 +262,17 @@ func (d *daemon) load() (*config.Config, error) {
 }
 
 func (d *daemon) boot() error {
-	a, err := app.New(context.Background(), app.Options{
+	options := app.Options{
 		Load: d.load,
 		Log:  slog.New(slog.NewTextHandler(d.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
-	})
+	}
+	if !d.strict {
+		options.Recall = &app.Recall{
+			Journal: func() (url, node string) { return config.FindJournal(d.path, nil, d.env) },
+			Parse:   func(source []byte) (*config.Config, error) { return config.Parse(d.path, source, d.dir, nil, d.env) },
+		}
+	}
+	a, err := app.New(context.Background(), options)
 	if err != nil {
 		return err
 	}
@@ -387,9 +398,12 @@ func (d *daemon) send(c call) *answer {
 	return a
 }
 
+// events counts those of all tests: each is of a record of its own.
+var events atomic.Int64
+
 // event is an update of the form, with a name in it that no log may hold.
 func event(form string) []byte {
-	return fmt.Appendf(nil, `{"trans_id":"435","form_id":%q,"form_name":"Sample Form","OnUpdate":true,"subject":"Jane Doe"}`, form)
+	return fmt.Appendf(nil, `{"trans_id":"%d","form_id":%q,"form_name":"Sample Form","OnUpdate":true,"subject":"Jane Doe"}`, events.Add(1), form)
 }
 
 // update sends such an event and wants its code.
@@ -516,6 +530,7 @@ func route(name, url, more, settings string) string {
 [transports.%[1]s]
 plugin = "http"
 label = "Target %[1]s"
+circuit = { failures = 0 } # most tests are about one failure at a time
 [transports.%[1]s.settings]
 url = %[2]q
 %[4]s
@@ -539,3 +554,24 @@ func contains(t testing.TB, what, text string, parts ...string) {
 }
 
 func discardLog() *log.Logger { return log.New(io.Discard, "", 0) }
+
+func discardSlog() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// lockDatabase has another program hold a SQLite file until unlock is called.
+func lockDatabase(t testing.TB, path string) (unlock func()) {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(5000)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.ExecContext(t.Context(), "begin immediate"); err != nil {
+		t.Fatal(err)
+	}
+	unlock = sync.OnceFunc(func() { _ = conn.Close(); _ = db.Close() })
+	t.Cleanup(unlock)
+	return unlock
+}

@@ -16,6 +16,7 @@ import (
 // key would have said is its default here.
 func (d *decoder) check(c *Config) {
 	d.checkServer(c)
+	d.checkJournal(c)
 	if len(c.Hooks) == 0 {
 		d.fail(nil, "there is no hook: add a table [hooks.NAME], the address that TrialKit calls")
 	}
@@ -31,6 +32,7 @@ func (d *decoder) check(c *Config) {
 	for i := range c.Routes {
 		d.checkRoute(c, &c.Routes[i])
 	}
+	d.checkUnkept(c)
 }
 
 func (d *decoder) checkServer(c *Config) {
@@ -99,6 +101,8 @@ func (d *decoder) checkHook(c *Config, h *Hook) {
 			d.unknownName(at.at("reply"), "route", h.Reply, routeNames(c))
 		case !c.Routes[i].Serves(h.Name):
 			d.fail(at.at("reply"), "route %s does not serve this hook: add %q to routes.%s.hooks, or name one that does", h.Reply, h.Name, h.Reply)
+		case c.Routes[i].Async:
+			d.fail(at.at("reply"), `route %s has mode = "async", so there is no answer of its target to relay when TrialKit is answered: write mode = "sync" there, or leave reply out`, h.Reply)
 		}
 	}
 }
@@ -155,8 +159,31 @@ func (d *decoder) checkRoute(c *Config, r *Route) {
 	if r.Transform == "" && d.from.written(at.at("script_timeout")) && !d.from.written(at.at("transform")) {
 		d.warn(at.at("script_timeout"), "has no effect without a transform")
 	}
-	d.checkWait(c, r, at.at("timeout"), r.Timeout)
+	d.checkRetry(r, at)
+	if r.Async {
+		for key, written := range map[string]bool{"on_timeout": r.AcceptOnTimeout, "on_failure": r.StopOnFailure, "on_blocked": r.FailBlocked} {
+			if written {
+				d.warn(at.at(key), `has no effect with mode = "async": the caller is told of no failure`)
+			}
+		}
+		return
+	}
+	if !r.AcceptOnTimeout {
+		d.checkWait(c, r, at.at("timeout"), r.Timeout)
+	}
 	d.checkWait(c, r, at.at("script_timeout"), r.ScriptTimeout)
+}
+
+func (d *decoder) checkRetry(r *Route, at path) {
+	retry := at.at("retry")
+	first, longest := retry.at("initial"), retry.at("max")
+	switch {
+	case r.Retry.Initial <= r.Retry.Max || d.isUnfit(first) || d.isUnfit(longest):
+	case d.from.written(first):
+		d.fail(first, "must not be longer than max, which is %s: write a shorter one, or a longer max", short(r.Retry.Max))
+	default:
+		d.fail(longest, "must not be shorter than initial, which is %s: write a longer one, or a shorter initial", short(r.Retry.Initial))
+	}
 }
 
 // checkWait warns of a wait that never ends by itself. Only of one that is

@@ -7,6 +7,7 @@
 package config
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -30,10 +31,12 @@ type Config struct {
 	Dir      string   // absolute; what relative paths are relative to
 	Revision string   // SHA-256 (hex) of what is in effect, references unresolved
 	Warnings []string // works, but is probably not what was meant
+	Source   []byte   // the file as it was read, with any secret that is written in it
 
 	Server     Server
 	Log        Log
 	Admin      Admin
+	Journal    Journal
 	Hooks      []Hook
 	Transports []Transport
 	Routes     []Route
@@ -84,8 +87,11 @@ type Hook struct {
 	Passwords      []string // references ([Config.Resolve]), bcrypt hashes or literals
 	Anonymous      bool
 	Timeout        time.Duration
-	Reply          string // a route that serves this hook, or ""
-	UnmatchedError bool   // unmatched = "error"
+	Reply          string        // a route that serves this hook, or ""
+	UnmatchedError bool          // unmatched = "error"
+	AcceptedStatus int           // 202 or 200
+	LoopLimit      int           // events a minute of one record that are sent at once; 0: any number
+	Dedup          time.Duration // how long a caller's own id of an event is remembered; 0: not at all
 }
 
 // Transport is a configured instance of a transport plugin.
@@ -96,6 +102,16 @@ type Transport struct {
 	Args     []string        // of the executable
 	Label    string          // what a site's user reads
 	Settings json.RawMessage // an object; opaque, references unresolved
+
+	Concurrency int     // attempts at a time
+	Rate        float64 // attempts a second; 0: any number
+	Circuit     Circuit
+}
+
+// Circuit says when a target that fails is left alone.
+type Circuit struct {
+	Failures int           // in a row; 0: never
+	Pause    time.Duration // until one attempt probes it
 }
 
 // BuiltIn tells whether Plugin is a name; otherwise it is a path.
@@ -112,6 +128,15 @@ type Route struct {
 	Transport     string
 	Timeout       time.Duration // of one attempt
 	ScriptTimeout time.Duration
+
+	// What each is called in the file stands beside it; false is the default.
+	Async           bool // mode = "async"
+	AcceptOnTimeout bool // on_timeout = "accept"
+	HoldUnknown     bool // on_unknown = "hold"
+	HoldDead        bool // on_dead = "hold"
+	StopOnFailure   bool // on_failure = "stop"; always without a journal
+	FailBlocked     bool // on_blocked = "fail"
+	Retry           core.Retry
 
 	forms, workflow []string // as written: a Pattern cannot be compared
 }
@@ -153,7 +178,7 @@ func Parse(name string, toml []byte, dir string, overrides map[string]string, en
 	}
 	d := &decoder{dir: abs, from: from, problems: problems, unfit: map[string]bool{}}
 	c := defaults()
-	c.Path, c.Dir, c.environ = name, abs, vars
+	c.Path, c.Dir, c.environ, c.Source = name, abs, vars, bytes.Clone(toml)
 	d.table(nil, tree, c.fields())
 	d.checking = true
 	d.check(c)

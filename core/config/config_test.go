@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -335,8 +336,13 @@ tls = { cert_file = "secret", key_file = "secret" }
 format = "json"
 [admin]
 listen = "off"
+[journal]
+url = "memory:"
+min_free = 7
+node = "b"
 `)
-	want := []string{"server.listen", "server.max_body", "server.max_in_flight", "server.tls.cert_file", "server.tls.key_file", "log.format", "admin.listen"}
+	want := []string{"server.listen", "server.max_body", "server.max_in_flight", "server.tls.cert_file", "server.tls.key_file", "log.format", "admin.listen",
+		"journal.url", "journal.min_free", "journal.node"}
 	if keys := a.RestartKeys(b); !slices.Equal(keys, want) {
 		t.Errorf("%v, want %v", keys, want)
 	}
@@ -359,6 +365,7 @@ func TestProblemJSON(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(minimal), "HOOKLINE__SERVER__LISTEN", "unix:a", "log.level", "warn")
+	f.Add([]byte(minimal+"retry = { initial = \"1s\", factor = 1e0 }\n"), "HOOKLINE__TRANSPORTS__EHR__RATE", "nan", "journal.url", "env:X")
 	f.Add([]byte("[routes.a]\nforms = [\"[\"]\n[[hooks]]\n"), "HOOKLINE__HOOKS", "1", "hooks.a", "x")
 	files, err := filepath.Glob("testdata/*.toml")
 	if err != nil {
@@ -388,6 +395,9 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("not the same again: %v", err)
 		}
 		for _, tr := range c.Transports {
+			if tr.Rate < 0 || math.IsNaN(tr.Rate) {
+				t.Fatalf("rate is %g", tr.Rate)
+			}
 			if !json.Valid(tr.Settings) {
 				t.Fatalf("settings are no JSON: %s", tr.Settings)
 			}

@@ -10,24 +10,12 @@ type laterKey struct {
 	reason string // what is missing, and what to write instead
 }
 
-const noJournal = "needs the journal, which this version does not have"
-
 var later = map[string]map[string]laterKey{
 	"admin": {
 		"users": {nil, "this version has the admin API on a Unix socket only, where the user is the one who connects: remove it"},
 	},
-	"hooks": {
-		"accepted_status": {nil, noJournal + ": nothing is accepted to be delivered later, the answer is 200 or an error. Remove it"},
-	},
 	"routes": {
-		"mode":       {"sync", `only "sync" works: delivering in the background ` + noJournal + `. Write "sync" or remove it`},
-		"on_timeout": {"fail", `only "fail" works: going on after the answer ` + noJournal + `. Write "fail" or remove it`},
-		"on_failure": {"stop", `only "stop" works: trying again after the answer ` + noJournal + `. Write "stop" or remove it`},
-		"on_dead":    {"continue", `only "continue" works: holding a record's later events ` + noJournal + `. Write "continue" or remove it`},
-		"on_unknown": {nil, noJournal + ": a delivery without an answer is reported to the caller and not sent again. Remove it"},
-		"on_blocked": {nil, noJournal + ": no event waits behind another. Remove it"},
-		"retry":      {nil, noJournal + ": beside one retry within 2 seconds, nothing is sent again. Remove it"},
-		"enrich":     {false, "only false works: this version cannot fetch a record from TrialKit. Write false or remove it"},
+		"enrich": {false, "only false works: this version cannot fetch a record from TrialKit. Write false or remove it"},
 	},
 }
 
@@ -46,7 +34,7 @@ func isLater(key string) bool {
 			return true
 		}
 	}
-	return key == "journal"
+	return false
 }
 
 func (k laterKey) decode(d *decoder, p path, value any) {
@@ -63,9 +51,4 @@ func (k laterKey) decode(d *decoder, p path, value any) {
 		}
 	}
 	d.fail(p, "%s", k.reason)
-}
-
-// journalLater refuses the table as a whole, once.
-func journalLater(d *decoder, p path, _ any) {
-	d.fail(p, "this version keeps no journal yet: remove [journal]. Until it does, an event that cannot be delivered within its hook's timeout is answered with an error and not kept")
 }

@@ -51,6 +51,13 @@ func (o *origins) written(p path) bool {
 	return inFile || o.variable(p) != ""
 }
 
+// mentions tells whether a layer has the key or, of a table, any key below it.
+func (o *origins) mentions(p path) bool {
+	return o.written(p) || slices.ContainsFunc(o.vars, func(v origin) bool {
+		return strings.HasPrefix(v.path.id(), p.id()+delim)
+	})
+}
+
 // inFile tells whether the key's value is the file's.
 func (o *origins) inFile(p path) bool {
 	return o.lines[p.id()] > 0 && o.variable(p) == ""

@@ -23,10 +23,11 @@ func (c *Config) revision() string {
 		Server     Server
 		Log        Log
 		Admin      Admin
+		Journal    Journal
 		Hooks      []Hook
 		Transports []Transport
 		Routes     []route
-	}{c.Server, c.Log, c.Admin, c.Hooks, c.Transports, routes})
+	}{c.Server, c.Log, c.Admin, c.Journal, c.Hooks, c.Transports, routes})
 	if err != nil {
 		// Every type in it can be marshalled, and Settings came from Marshal.
 		panic("config: " + err.Error())
@@ -55,5 +56,8 @@ func (c *Config) RestartKeys(other *Config) []string {
 	changed("server.tls.key_file", c.Server.TLS.KeyFile == other.Server.TLS.KeyFile)
 	changed("log.format", c.Log.Format == other.Log.Format)
 	changed("admin.listen", c.Admin.Listen == other.Admin.Listen)
+	changed("journal.url", c.Journal.URL == other.Journal.URL)
+	changed("journal.min_free", c.Journal.MinFree == other.Journal.MinFree)
+	changed("journal.node", c.Journal.Node == other.Journal.Node)
 	return keys
 }

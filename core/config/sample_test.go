@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/hookline/hookline/core"
 )
 
 // root is the repository: config.toml there is the documented sample.
@@ -85,17 +87,26 @@ func TestDocumented(t *testing.T) {
 	c := defaults()
 	for name, fs := range map[string]fields{
 		"server": c.Server.fields(), "log": c.Log.fields(), "admin": {"listen": nil}, "server.tls": {"cert_file": nil, "key_file": nil},
+		"journal": c.Journal.fields(), "transports.circuit": (&Circuit{}).fields(), "routes.retry": retryFields(&core.Retry{}),
 		"hooks": c.addHook("x"), "transports": c.addTransport("x"), "routes": c.addRoute("x"),
 	} {
 		for key := range fs {
 			heading := "| `" + name + "." + key + "` |"
-			if slices.Contains(named, name) {
-				heading = "| `" + name + ".NAME." + key + "` |"
+			section, inline, _ := strings.Cut(name, ".")
+			if slices.Contains(named, section) {
+				heading = "| `" + strings.Join(slices.DeleteFunc([]string{section, "NAME", inline, key}, func(s string) bool { return s == "" }), ".") + "` |"
 			}
-			if key != "tls" && !strings.Contains(string(reference), heading) {
+			table := key == "tls" || key == "circuit" || key == "retry" // its keys have the rows
+			if !table && !strings.Contains(string(reference), heading) {
 				t.Errorf("docs/configuration.md has no row %s", heading)
 			}
 			if isLater(key) {
+				continue
+			}
+			if inline != "" && slices.Contains(named, section) {
+				if !regexp.MustCompile(`(?m)^# ?` + inline + ` = \{.*\b` + key + ` = `).MatchString(sample(t)) {
+					t.Errorf("config.toml does not show %s.%s", name, key)
+				}
 				continue
 			}
 			if !regexp.MustCompile(`(?m)^(# ?)?` + key + ` = |\[[a-z.]*\.` + key + `\]`).MatchString(sample(t)) {

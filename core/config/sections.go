@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"math"
+	"net/http"
 	"regexp"
 	"strings"
 	"time"
@@ -18,7 +19,13 @@ const (
 	maxWait      = 10 * time.Minute // of a caller, an attempt or a script
 	maxServer    = time.Hour        // of the server's own clocks
 	maxBody      = 64 << 20
+	maxMinFree   = 1 << 40
 	maxLabel     = 100
+	maxDedup     = 31 * day
+	maxCircuit   = time.Hour // of a pause
+	maxPause     = day       // between two attempts
+	maxRetryAge  = 90 * day
+	minPause     = 10 * time.Millisecond
 	defaultAdmin = "unix:hookline-admin.sock"
 )
 
@@ -35,7 +42,8 @@ func defaults() *Config {
 			IdleTimeout:   2 * time.Minute,
 			DrainTimeout:  30 * time.Second,
 		},
-		Log: Log{Level: slog.LevelInfo, Format: "auto"},
+		Log:     Log{Level: slog.LevelInfo, Format: "auto"},
+		Journal: Journal{MinFree: 512 << 20},
 	}
 }
 
@@ -45,7 +53,7 @@ func (c *Config) fields() fields {
 		"server":     section(c.Server.fields()),
 		"log":        section(c.Log.fields()),
 		"admin":      section(withLater("admin", fields{"listen": adminAddress(&c.Admin.Listen)})),
-		"journal":    journalLater,
+		"journal":    section(c.Journal.fields()),
 		"hooks":      names(c.addHook),
 		"transports": names(c.addTransport),
 		"routes":     names(c.addRoute),
@@ -56,7 +64,7 @@ func (s *Server) fields() fields {
 	return fields{
 		"listen":          addresses(&s.Listen),
 		"trusted_proxies": prefixes(&s.TrustedProxies),
-		"max_body":        size(&s.MaxBody, maxBody),
+		"max_body":        size(&s.MaxBody, 1, maxBody),
 		"max_in_flight":   integer(&s.MaxInFlight, 1, 100_000),
 		"header_timeout":  duration(&s.HeaderTimeout, maxServer),
 		"body_timeout":    duration(&s.BodyTimeout, maxServer),
@@ -84,9 +92,12 @@ func (l *Log) fields() fields {
 // name's table is decoded before that.
 
 func (c *Config) addHook(name string) fields {
-	c.Hooks = append(c.Hooks, Hook{Name: name, Stage: core.Live, Timeout: 15 * time.Second})
+	c.Hooks = append(c.Hooks, Hook{
+		Name: name, Stage: core.Live, Timeout: 15 * time.Second,
+		AcceptedStatus: http.StatusAccepted, LoopLimit: 20, Dedup: day,
+	})
 	h := &c.Hooks[len(c.Hooks)-1]
-	return withLater("hooks", fields{
+	return fields{
 		"study":     str(&h.Study),
 		"stage":     textual(&h.Stage),
 		"email":     str(&h.Email),
@@ -95,11 +106,18 @@ func (c *Config) addHook(name string) fields {
 		"timeout":   duration(&h.Timeout, maxWait),
 		"reply":     str(&h.Reply),
 		"unmatched": choice(func(s string) { h.UnmatchedError = s == "error" }, "ignore", "error"),
-	})
+
+		"accepted_status": acceptedStatus(&h.AcceptedStatus),
+		"loop_limit":      integer(&h.LoopLimit, 0, 100_000),
+		"dedup":           between(&h.Dedup, 0, maxDedup),
+	}
 }
 
 func (c *Config) addTransport(name string) fields {
-	c.Transports = append(c.Transports, Transport{Name: name, Label: name, Settings: json.RawMessage("{}")})
+	c.Transports = append(c.Transports, Transport{
+		Name: name, Label: name, Settings: json.RawMessage("{}"),
+		Concurrency: 256, Circuit: Circuit{Failures: 10, Pause: 15 * time.Second},
+	})
 	t := &c.Transports[len(c.Transports)-1]
 	return fields{
 		"plugin":   plugin(&t.Plugin),
@@ -107,11 +125,25 @@ func (c *Config) addTransport(name string) fields {
 		"args":     strs(&t.Args),
 		"label":    label(&t.Label),
 		"settings": settings(&t.Settings),
+
+		"concurrency": integer(&t.Concurrency, 1, 10_000),
+		"rate":        number(&t.Rate, 0, 100_000),
+		"circuit":     section(t.Circuit.fields()),
+	}
+}
+
+func (c *Circuit) fields() fields {
+	return fields{
+		"failures": integer(&c.Failures, 0, 1000),
+		"pause":    between(&c.Pause, 100*time.Millisecond, maxCircuit),
 	}
 }
 
 func (c *Config) addRoute(name string) fields {
-	c.Routes = append(c.Routes, Route{Name: name, Timeout: 10 * time.Second, ScriptTimeout: 250 * time.Millisecond})
+	c.Routes = append(c.Routes, Route{
+		Name: name, Timeout: 10 * time.Second, ScriptTimeout: 250 * time.Millisecond,
+		Retry: core.Retry{Initial: 2 * time.Second, Factor: 2, Max: 10 * time.Minute, MaxAge: 3 * day},
+	})
 	r := &c.Routes[len(c.Routes)-1]
 	return withLater("routes", fields{
 		"hooks":          strs(&r.Hooks),
@@ -122,7 +154,41 @@ func (c *Config) addRoute(name string) fields {
 		"transport":      str(&r.Transport),
 		"timeout":        duration(&r.Timeout, maxWait),
 		"script_timeout": duration(&r.ScriptTimeout, maxWait),
+
+		"mode":       either(&r.Async, "sync", "async"),
+		"on_timeout": either(&r.AcceptOnTimeout, "fail", "accept"),
+		"on_unknown": either(&r.HoldUnknown, "retry", "hold"),
+		"on_dead":    either(&r.HoldDead, "continue", "hold"),
+		"on_failure": either(&r.StopOnFailure, "retry", "stop"),
+		"on_blocked": either(&r.FailBlocked, "accept", "fail"),
+		"retry":      section(retryFields(&r.Retry)),
 	})
+}
+
+func retryFields(r *core.Retry) fields {
+	return fields{
+		"initial":  between(&r.Initial, minPause, maxPause),
+		"factor":   number(&r.Factor, 1, 10),
+		"max":      between(&r.Max, minPause, maxPause),
+		"max_age":  between(&r.MaxAge, time.Second, maxRetryAge),
+		"attempts": integer(&r.Attempts, 0, 10_000),
+	}
+}
+
+// acceptedStatus is one of the two that say "taken".
+func acceptedStatus(out *int) field {
+	return func(d *decoder, p path, value any) {
+		status := *out
+		before := len(d.problems)
+		integer(&status, math.MinInt, math.MaxInt)(d, p, value)
+		switch {
+		case len(d.problems) > before:
+		case status != http.StatusAccepted && status != http.StatusOK:
+			d.fail(p, "must be 202, or 200 for a caller that takes nothing else")
+		default:
+			*out = status
+		}
+	}
 }
 
 // passwords is a string or a list of them, for rotation.

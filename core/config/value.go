@@ -2,6 +2,7 @@ package config
 
 import (
 	"encoding"
+	"fmt"
 	"math"
 	"regexp"
 	"slices"
@@ -137,6 +138,11 @@ func choice(set func(string), words ...string) field {
 	}
 }
 
+// either is one of two words, the first of which is false.
+func either(out *bool, no, yes string) field {
+	return choice(func(s string) { *out = s == yes }, no, yes)
+}
+
 // or lists words: "a, b or c".
 func or(words []string) string {
 	if len(words) < 2 {
@@ -184,8 +190,47 @@ func integer(out *int, least, most int) field {
 	}
 }
 
+// number may have a fraction.
+func number(out *float64, least, most float64) field {
+	return func(d *decoder, p path, value any) {
+		var n float64
+		switch v := value.(type) {
+		case int64:
+			n = float64(v)
+		case float64:
+			n = v
+		case text:
+			var err error
+			if n, err = strconv.ParseFloat(strings.TrimSpace(string(v)), 64); err != nil {
+				d.fail(p, "must be a number")
+				return
+			}
+		default:
+			d.mismatch(p, "a number without quotes", value)
+			return
+		}
+		if !(n >= least && n <= most) { // so that nan is refused too
+			d.fail(p, "must be between %g and %s", least, strconv.FormatFloat(most, 'f', -1, 64))
+			return
+		}
+		*out = n
+	}
+}
+
+// day is what people think in; time has no such unit, for good reasons.
+const day = 24 * time.Hour
+
 // duration is more than nothing and at most most.
 func duration(out *time.Duration, most time.Duration) field {
+	return ranged(out, 1, most, "more than 0 and at most "+short(most))
+}
+
+// between includes its ends.
+func between(out *time.Duration, least, most time.Duration) field {
+	return ranged(out, least, most, "between "+short(least)+" and "+short(most))
+}
+
+func ranged(out *time.Duration, least, most time.Duration, rule string) field {
 	const want = `a duration in quotes, such as "15s", "250ms" or "2m"`
 	return func(d *decoder, p path, value any) {
 		if n, ok := value.(int64); ok && n > 0 {
@@ -200,8 +245,8 @@ func duration(out *time.Duration, most time.Duration) field {
 		switch {
 		case err != nil:
 			d.fail(p, "%s is not a duration: write a number with its unit, such as 15s, 250ms or 2m", quote(s))
-		case v <= 0 || v > most:
-			d.fail(p, "must be more than 0 and at most %s", short(most))
+		case v < least || v > most:
+			d.fail(p, "must be %s", rule)
 		default:
 			*out = v
 		}
@@ -217,6 +262,9 @@ func short(d time.Duration) string {
 	if strings.HasSuffix(s, "h0m") {
 		s = strings.TrimSuffix(s, "0m")
 	}
+	if d > day && d%day == 0 {
+		s = fmt.Sprintf("%s (%d days)", s, d/day)
+	}
 	return s
 }
 
@@ -230,7 +278,7 @@ var (
 )
 
 // size is a number of bytes, or a string with a unit.
-func size(out *int64, most int64) field {
+func size(out *int64, least, most int64) field {
 	const want = `a number of bytes, or a size such as "512KiB" or "1MiB"`
 	return func(d *decoder, p path, value any) {
 		n, ok := value.(int64)
@@ -244,11 +292,14 @@ func size(out *int64, most int64) field {
 				return
 			}
 		}
-		if n <= 0 || n > most {
+		switch {
+		case n >= least && n <= most:
+			*out = n
+		case least > 0:
 			d.fail(p, "must be more than 0 and at most %dMiB", most>>20)
-			return
+		default:
+			d.fail(p, "must be between 0 and %dGiB", most>>30)
 		}
-		*out = n
 	}
 }
 

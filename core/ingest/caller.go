@@ -103,9 +103,14 @@ type watch struct {
 	stop func() bool
 }
 
-func watchCaller(ctx context.Context, start time.Time) *watch {
+func (s *Server) watchCaller(ctx context.Context, start time.Time) *watch {
 	w := &watch{ctx: ctx}
-	w.stop = context.AfterFunc(ctx, func() { w.at.Store(int64(time.Since(start))) })
+	w.stop = context.AfterFunc(ctx, func() {
+		w.at.Store(int64(time.Since(start)))
+		if s.hungUp != nil {
+			s.hungUp()
+		}
+	})
 	return w
 }
 

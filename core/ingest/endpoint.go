@@ -24,6 +24,7 @@ type call struct {
 	ev         *core.Event // nil until there is one; a refused body gets one for its id and ref
 	reading    bool        // the body has been asked for
 	dispatched bool        // something may have been sent
+	kept       Dispatcher  // that has the refused body, or nil
 	answered   bool        // the status line is written
 }
 
@@ -49,7 +50,11 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 			c.health(http.StatusServiceUnavailable, "not ready", err.Error())
 			return
 		}
-		c.health(http.StatusOK, "ready", "")
+		note := ""
+		if s.opts.Note != nil {
+			note = s.opts.Note()
+		}
+		c.health(http.StatusOK, "ready", note)
 	default:
 		f := unknownHook()
 		f.quiet = true // scanners ask for much
@@ -70,9 +75,6 @@ func (c *call) serve(name string) *refusal {
 			code: core.MethodNotAllowed, why: "it was sent in a way that Hookline does not take",
 			hint: "call hooks with POST or PUT",
 		}
-	}
-	if s.draining.Load() {
-		return draining()
 	}
 	set := s.enter()
 	if set == nil {
@@ -95,15 +97,16 @@ func (c *call) serve(name string) *refusal {
 		return f
 	}
 
-	// The body counts as in flight too: it is memory. A stranger does not get here.
-	if !s.flight.enter(int64(s.opts.MaxInFlight)) {
-		if s.draining.Load() {
-			return draining()
-		}
-		return overloaded("Hookline has too much to do at the moment",
-			fmt.Sprintf("server.max_in_flight is %d", s.opts.MaxInFlight))
+	key, f := callersKey(r.Header)
+	if f != nil {
+		return f
 	}
-	defer s.flight.leave()
+	// The body counts as in flight too: it is memory. A stranger does not get here.
+	leave, queue, f := s.room(c.hook.Hook.Hook, set.dispatch)
+	if f != nil {
+		return f
+	}
+	defer leave()
 	c.reading = true
 	body, f := s.readBody(c.w, r)
 	if f != nil {
@@ -111,13 +114,53 @@ func (c *call) serve(name string) *refusal {
 	}
 	ev, err := core.ParseEvent(body)
 	if err != nil {
-		return invalid(err)
+		return c.keep(set.dispatch, body, invalid(err))
 	}
 	ev.TraceParent = traceParent(r.Header)
 	ev.Stamp(c.hook.Hook.Hook, c.start)
 	c.ev = ev
-	c.dispatch(set.dispatch)
-	return nil
+	return c.dispatch(set.dispatch, core.Arrival{Event: ev, Key: key, Queue: queue})
+}
+
+// room makes room for one more event. Without any it is only to be queued; where
+// nothing can be, it is refused. What comes while draining has a place of its own.
+func (s *Server) room(hook *core.Hook, d Dispatcher) (leave func(), queue bool, _ *refusal) {
+	if s.draining.Load() {
+		if !d.Keeps() || !s.late.enter(int64(s.opts.MaxInFlight)) {
+			return nil, false, draining()
+		}
+		return s.late.leave, true, nil
+	}
+	if s.flight.enter(int64(s.opts.MaxInFlight)) {
+		return s.flight.leave, false, nil
+	}
+	full := overloaded("Hookline has too much to do at the moment",
+		fmt.Sprintf("server.max_in_flight is %d", s.opts.MaxInFlight))
+	if !d.Keeps() {
+		return nil, false, full
+	}
+	// Queueing takes milliseconds, so a place is soon free.
+	wait := time.NewTimer(hook.Timeout)
+	defer wait.Stop()
+	select {
+	case s.overflow <- struct{}{}:
+	case <-wait.C:
+		return nil, false, full
+	}
+	if !s.flight.enter(unlimited) {
+		<-s.overflow
+		return s.room(hook, d) // draining has begun
+	}
+	return func() { s.flight.leave(); <-s.overflow }, true, nil
+}
+
+// keep journals a body that is refused, with what is wrong with it.
+func (c *call) keep(d Dispatcher, body []byte, f *refusal) *refusal {
+	c.stamp()
+	c.ev.Body = body
+	d.Refused(c.ev, f.code, f.key, f.why)
+	c.kept = d
+	return f
 }
 
 // authenticate lets the caller in, or says what is wrong with it.
@@ -164,21 +207,39 @@ func (c *call) authenticate() *refusal {
 }
 
 // dispatch has the event delivered and gives the answer.
-func (c *call) dispatch(d Dispatcher) {
+func (c *call) dispatch(d Dispatcher, a core.Arrival) *refusal {
 	ev := c.ev
-	caller := watchCaller(c.r.Context(), c.start)
+	caller := c.s.watchCaller(c.r.Context(), c.start)
 	c.dispatched = true
-	outcomes := d.Dispatch(c.r.Context(), ev)
-	answer := core.Compose(ev, outcomes)
-	if target := relayed(ev.Hook, outcomes, &answer); target != nil {
+	result, err := d.Dispatch(a)
+	if err != nil {
+		c.dispatched = false
+		caller.stop()
+		if errors.Is(err, core.ErrKeyConflict) {
+			return c.keep(d, ev.Body, keyConflict())
+		}
+		return journalUnavailable(err)
+	}
+	answer := core.Compose(ev, result.Outcomes)
+	record := core.AnswerRecord{Status: answer.Status, Code: answer.Code, Detail: answer.Detail}
+	if c.s.draining.Load() {
+		c.w.Header()["Connection"] = closing
+	}
+	if target := relayed(ev.Hook, result.Outcomes, &answer); target != nil {
+		record.Status, record.Detail = target.TargetStatus, ""
 		c.relay(target)
 	} else {
 		c.answer(&answer)
 	}
 	c.log(&answer)
 	if waited, ok := caller.gone(c.start); ok && !c.s.cut.Load() {
+		record.Gone = waited
 		c.logGone(waited, &answer)
 	}
+	if !result.Duplicate { // the first call's answer stays on record
+		d.Answered(ev, record)
+	}
+	return nil
 }
 
 // log writes what no delivery has written: that there was none.
@@ -220,7 +281,7 @@ func (c *call) refuse(f *refusal) {
 	switch f.code {
 	case core.Unauthorized:
 		h["Www-Authenticate"] = challenge
-	case core.Throttled, core.Overloaded:
+	case core.Throttled, core.Overloaded, core.JournalUnavailable:
 		h["Retry-After"] = retryAfter
 	case core.Draining:
 		h["Retry-After"] = retryAfter
@@ -228,6 +289,9 @@ func (c *call) refuse(f *refusal) {
 	}
 	answer := core.Refuse(f.code, f.why, f.hint, c.ev.ID, c.ev.Ref)
 	c.answer(&answer)
+	if c.kept != nil {
+		c.kept.Answered(c.ev, core.AnswerRecord{Status: answer.Status, Code: answer.Code, Detail: answer.Detail})
+	}
 
 	level := slog.LevelWarn
 	if f.quiet {
@@ -242,6 +306,9 @@ func (c *call) refuse(f *refusal) {
 	}
 	if f.key != "" {
 		attrs = append(attrs, slog.String("key", f.key))
+	}
+	if f.err != nil {
+		attrs = append(attrs, slog.Any("error", f.err))
 	}
 	c.s.log.LogAttrs(c.r.Context(), level, "request refused", attrs...)
 }
@@ -282,7 +349,7 @@ func (c *call) broken(p any) {
 	// Something may have been sent, so "it was not passed on" might be untrue.
 	unknown := core.Outcome{
 		Route: &core.Route{Transport: &core.Transport{Label: "Hookline"}},
-		State: core.StateUnknown, Code: core.Internal,
+		State: core.StateUnknown, Code: core.Internal, MaybeSent: true,
 	}
 	a := core.Compose(c.ev, []core.Outcome{unknown})
 	a.Deliveries = []core.DeliveryReport{}
@@ -314,6 +381,20 @@ func draining() *refusal {
 	return &refusal{
 		code: core.Draining, why: "Hookline is being stopped or restarted",
 		hint: "Hookline ends the events it has and takes no new ones",
+	}
+}
+
+func keyConflict() *refusal {
+	return &refusal{
+		code: core.KeyConflict, why: "it came with the id of another entry",
+		hint: "webhook-id or Idempotency-Key was used before on this hook with another body: give each event its own id",
+	}
+}
+
+func journalUnavailable(err error) *refusal {
+	return &refusal{
+		code: core.JournalUnavailable, why: "Hookline cannot write its journal at the moment",
+		hint: "nothing was sent: the journal cannot be written, and Hookline's log says why", err: err,
 	}
 }
 

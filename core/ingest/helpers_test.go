@@ -224,12 +224,79 @@ func post(hook, headers, body string) string {
 	return fmt.Sprintf("POST /hooks/%s HTTP/1.1\nHost: h\nContent-Type: application/json\n%sContent-Length: %d\n\n%s", hook, headers, len(body), body)
 }
 
+// forgetful is the part of a Dispatcher that has no journal.
+type forgetful struct{}
+
+func (forgetful) Refused(*core.Event, core.Code, string, string) {}
+func (forgetful) Answered(*core.Event, core.AnswerRecord)        {}
+func (forgetful) Keeps() bool                                    { return false }
+
 // dispatch is a Dispatcher made of a function.
-type dispatch func(ctx context.Context, ev *core.Event) []core.Outcome
+type dispatch struct {
+	forgetful
+	f func(ev *core.Event) []core.Outcome
+}
 
-func (f dispatch) Dispatch(ctx context.Context, ev *core.Event) []core.Outcome { return f(ctx, ev) }
+func (d dispatch) Dispatch(a core.Arrival) (core.Result, error) {
+	return core.Result{Outcomes: d.f(a.Event)}, nil
+}
 
-var ignore = dispatch(func(context.Context, *core.Event) []core.Outcome { return nil })
+var ignore = dispatch{f: func(*core.Event) []core.Outcome { return nil }}
+
+// record is a Dispatcher with a journal: what it is told is there to be looked at.
+type record struct {
+	inner    Dispatcher // nil: everything is accepted
+	err      error
+	mu       sync.Mutex
+	arrivals []core.Arrival
+	refused  []string
+	answered []core.AnswerRecord
+}
+
+func (r *record) Dispatch(a core.Arrival) (core.Result, error) {
+	r.mu.Lock()
+	r.arrivals = append(r.arrivals, a)
+	r.mu.Unlock()
+	switch {
+	case r.err != nil:
+		return core.Result{}, r.err
+	case a.Queue || r.inner == nil:
+		route := &core.Route{Name: "ehr", Transport: &core.Transport{Name: "ehr", Label: "EHR"}}
+		return core.Result{Outcomes: []core.Outcome{{Route: route, State: core.StateQueued, Code: core.Accepted}}}, nil
+	}
+	return r.inner.Dispatch(a)
+}
+
+func (r *record) Refused(ev *core.Event, code core.Code, key, rule string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.refused = append(r.refused, fmt.Sprintf("%s %s %s: %s", code, key, rule, ev.Body))
+}
+
+func (r *record) Answered(_ *core.Event, a core.AnswerRecord) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.answered = append(r.answered, a)
+}
+
+func (r *record) Keeps() bool { return true }
+
+// eventually waits for what a caller cannot see: its answer comes before it is
+// recorded.
+func (r *record) eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		r.mu.Lock()
+		good := ok()
+		r.mu.Unlock()
+		if good {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%s: %q %+v", what, r.refused, r.answered)
+		}
+	}
+}
 
 func hook(name string, passwords ...string) Hook {
 	h := Hook{Hook: &core.Hook{Name: name, Timeout: 15 * time.Second}, Email: email, Passwords: passwords}
@@ -239,6 +306,7 @@ func hook(name string, passwords ...string) Hook {
 
 // stall is a dispatcher that holds its events until they are let go.
 type stall struct {
+	forgetful
 	began chan *core.Event
 	let   chan struct{}
 }
@@ -247,10 +315,10 @@ func newStall() *stall {
 	return &stall{began: make(chan *core.Event, 1024), let: make(chan struct{})}
 }
 
-func (s *stall) Dispatch(_ context.Context, ev *core.Event) []core.Outcome {
-	s.began <- ev
+func (s *stall) Dispatch(a core.Arrival) (core.Result, error) {
+	s.began <- a.Event
 	<-s.let
-	return nil
+	return core.Result{}, nil
 }
 
 func (s *stall) await(t testing.TB) *core.Event {

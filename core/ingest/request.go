@@ -21,6 +21,7 @@ type refusal struct {
 	hint  string
 	key   string // of the body
 	quiet bool   // not worth a warning
+	err   error  // for the log
 }
 
 const (
@@ -78,6 +79,29 @@ func media(h http.Header) *refusal {
 		}
 	}
 	return nil
+}
+
+// maxKey is the longest id that a caller may give its event, in bytes.
+const maxKey = 256
+
+// callersKey is the caller's own id of the event, "" for none: webhook-id
+// (Standard Webhooks) or Idempotency-Key.
+func callersKey(h http.Header) (string, *refusal) {
+	for _, name := range [...]string{"Webhook-Id", "Idempotency-Key"} {
+		values := h[name]
+		if len(values) == 0 {
+			continue
+		}
+		key := strings.TrimSpace(values[0])
+		if len(values) > 1 || key == "" || len(key) > maxKey || strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || r > '~' }) {
+			return "", &refusal{
+				code: core.InvalidBody, why: "its " + strings.ToLower(name) + " cannot be read", key: strings.ToLower(name),
+				hint: fmt.Sprintf("send one %s of 1 to %d printable ASCII characters, or none", strings.ToLower(name), maxKey),
+			}
+		}
+		return key, nil
+	}
+	return "", nil
 }
 
 // readBody returns the body's bytes as sent, within the server's limits of size

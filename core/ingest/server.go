@@ -19,10 +19,16 @@ import (
 	"github.com/hookline/hookline/core"
 )
 
-// Dispatcher takes an event through its routes while the caller waits. The end
-// of ctx must not stop it: that is the caller hanging up.
+// Dispatcher takes an event through its routes while the caller waits, and keeps
+// what the caller was told.
 type Dispatcher interface {
-	Dispatch(ctx context.Context, ev *core.Event) []core.Outcome
+	// Dispatch returns by the hook's budget. An error means that the event was not
+	// taken: it is core.ErrKeyConflict, or the journal cannot be written.
+	Dispatch(a core.Arrival) (core.Result, error)
+	Refused(ev *core.Event, code core.Code, key, rule string)
+	Answered(ev *core.Event, a core.AnswerRecord)
+	// Keeps tells whether an event can be queued when there is no room for it.
+	Keeps() bool
 }
 
 // Hook is a hook with what its caller must prove.
@@ -59,6 +65,8 @@ type Options struct {
 	// Ready is asked by /readyz; nil is always ready. Its error is shown to
 	// everyone who can connect.
 	Ready func() error
+	// Note, if set, is what /readyz says beside "ready", "" for nothing.
+	Note func() string
 }
 
 const (
@@ -68,6 +76,10 @@ const (
 	writeTimeout = 30 * time.Second
 	// bcryptWait is how long a caller waits for its password's turn.
 	bcryptWait = time.Second
+	// linger is how long a drain leaves idle connections open. A connection that is
+	// closed while a request is on its way costs its caller an error; one that is
+	// used within this time is told to close with its answer.
+	linger = 500 * time.Millisecond
 )
 
 // Server is the hook endpoint. Its life: New, Use and Serve in any order and any
@@ -77,7 +89,11 @@ type Server struct {
 	log     *slog.Logger
 	http    *http.Server
 	current atomic.Pointer[generation]
-	flight  *flight // events under way, on whatever set
+	flight  *flight      // events under way, on whatever set
+	late    *flight      // events that came while draining: they are only queued
+	open    atomic.Int64 // connections
+	// overflow bounds the bodies that are read beyond MaxInFlight to be queued.
+	overflow chan struct{}
 
 	draining  atomic.Bool
 	cut       atomic.Bool // Drain ran out of time and closed connections
@@ -90,6 +106,7 @@ type Server struct {
 	bcrypt     chan struct{}
 	bcryptWait time.Duration
 	compare    func(hash, password []byte) error
+	hungUp     func() // tests: a caller's hang-up was noticed
 }
 
 // New returns a server that listens nowhere yet.
@@ -101,7 +118,8 @@ func New(o Options) *Server {
 	o.IdleTimeout = cmp.Or(o.IdleTimeout, 2*time.Minute)
 	o.Log = cmp.Or(o.Log, slog.Default())
 	s := &Server{
-		opts: o, log: o.Log, flight: newFlight(),
+		opts: o, log: o.Log, flight: newFlight(), late: newFlight(),
+		overflow:   make(chan struct{}, o.MaxInFlight),
 		listeners:  map[net.Listener]struct{}{},
 		callers:    map[string]*caller{},
 		bcrypt:     make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
@@ -120,6 +138,14 @@ func New(o Options) *Server {
 		MaxHeaderBytes:               maxHeaderBytes,
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
+		ConnState: func(_ net.Conn, state http.ConnState) {
+			switch state {
+			case http.StateNew:
+				s.open.Add(1)
+			case http.StateClosed, http.StateHijacked:
+				s.open.Add(-1)
+			}
+		},
 	}
 	return s
 }
@@ -197,10 +223,10 @@ func (s *Server) Serve(l net.Listener) error {
 }
 
 // Drain stops accepting, lets the events under way end and get their answers,
-// and closes the connections. Until the last event has ended, a new request on a
-// connection that was kept alive is told 503 draining. When ctx ends first, what
-// is left is cut off and the error says how much it was. Drain may be called
-// again.
+// and closes the connections. An event that still comes, on a connection that was
+// kept alive, is queued; without a journal it is told 503 draining. When ctx ends
+// first, what is left is cut off and the error says how much it was. Drain may be
+// called again.
 func (s *Server) Drain(ctx context.Context) error {
 	s.mu.Lock()
 	s.draining.Store(true)
@@ -216,8 +242,11 @@ func (s *Server) Drain(ctx context.Context) error {
 	case <-s.flight.idle:
 	case <-ctx.Done():
 	}
+	s.linger(ctx)
 	// An error before the time is over is about a listener that was closed already.
 	if err := s.http.Shutdown(ctx); err == nil || ctx.Err() == nil {
+		s.late.retire()
+		<-s.late.idle // no connection is left that could bring one more
 		return nil
 	}
 	s.cut.Store(true)
@@ -226,4 +255,19 @@ func (s *Server) Drain(ctx context.Context) error {
 		return fmt.Errorf("%d events were still under way when the time to drain was over: their callers got no answer (server.drain_timeout)", n)
 	}
 	return errors.New("connections were still open when the time to drain was over, with no event under way (server.drain_timeout)")
+}
+
+// linger waits until no connection is open, for a short time.
+func (s *Server) linger(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, linger)
+	defer cancel()
+	look := time.NewTicker(5 * time.Millisecond)
+	defer look.Stop()
+	for s.open.Load() > 0 {
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }

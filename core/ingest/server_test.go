@@ -3,6 +3,7 @@ package ingest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -146,16 +147,18 @@ func TestSlowCallers(t *testing.T) {
 }
 
 func TestCallerHangsUp(t *testing.T) {
-	began := make(chan struct{})
-	s := start(t, Options{}, &Set{Hooks: []Hook{hook("demo")}, Dispatcher: dispatch(func(ctx context.Context, _ *core.Event) []core.Outcome {
-		close(began)
-		<-ctx.Done() // the hang-up is seen here, and the delivery goes on
-		return nil
-	})})
+	stall, gone := newStall(), make(chan struct{})
+	kept := &record{inner: stall}
+	s := start(t, Options{}, &Set{Hooks: []Hook{hook("demo")}, Dispatcher: kept}, func(s *Server) {
+		s.hungUp = func() { close(gone) }
+	})
 	p := s.dial(t)
 	p.send(post("demo", "", insert))
-	await(t, began, "the event")
+	stall.await(t)
 	p.Close()
+	await(t, gone, "the hang-up")
+	close(stall.let) // the delivery had gone on
+	kept.eventually(t, "the record", func() bool { return len(kept.answered) == 1 && kept.answered[0].Gone > 0 })
 	line := s.log.await(t, "caller hung up after", "before the budget of 15s", "level=WARN")
 	for _, want := range []string{"event=", "waited=", "budget=15s", "code=ignored", "hook=demo"} {
 		if !strings.Contains(line, want) {
@@ -180,7 +183,7 @@ func TestPanicIsAnswered(t *testing.T) {
 	const secret = "record contents"
 	s := start(t, Options{Ready: func() error { panic(errors.New(secret)) }}, &Set{
 		Hooks:      []Hook{hook("demo")},
-		Dispatcher: dispatch(func(context.Context, *core.Event) []core.Outcome { panic(secret) }),
+		Dispatcher: dispatch{f: func(*core.Event) []core.Outcome { panic(secret) }},
 	})
 	p := s.dial(t)
 	p.send(post("demo", "", insert))
@@ -219,6 +222,114 @@ func TestOverload(t *testing.T) {
 	}
 	p.send(post("demo", "", insert))
 	p.want(http.StatusOK, core.Ignored)
+}
+
+// With a journal nothing is refused for want of room: it is queued.
+func TestOverloadIsQueued(t *testing.T) {
+	stall := newStall()
+	kept := &record{inner: stall}
+	s := start(t, Options{MaxInFlight: 2}, &Set{Hooks: []Hook{hook("demo")}, Dispatcher: kept})
+	var busy [2]*peer
+	for i := range busy {
+		busy[i] = s.dial(t)
+		busy[i].send(post("demo", "", insert))
+		stall.await(t)
+	}
+	for range 10 {
+		p := s.dial(t)
+		p.send(post("demo", "", insert))
+		p.want(http.StatusAccepted, core.Accepted)
+	}
+	close(stall.let)
+	for _, b := range busy {
+		b.want(http.StatusOK, core.Ignored)
+	}
+}
+
+func TestDrainingQueues(t *testing.T) {
+	stall := newStall()
+	s := start(t, Options{}, &Set{Hooks: []Hook{hook("demo")}, Dispatcher: &record{inner: stall}})
+	busy, kept, probe := s.dial(t), s.dial(t), s.dial(t)
+	kept.send("GET /healthz HTTP/1.1\nHost: h\n\n")
+	kept.receive()
+	busy.send(post("demo", "", insert))
+	stall.await(t)
+	drained := make(chan error, 1)
+	go func() { drained <- s.Drain(t.Context()) }()
+	for draining := false; !draining; {
+		probe.send("GET /readyz HTTP/1.1\nHost: h\n\n")
+		_, body := probe.receive()
+		draining = strings.Contains(body, "draining")
+	}
+	kept.send(post("demo", "", insert))
+	if resp, body := kept.receive(); resp.StatusCode != 202 || !resp.Close {
+		t.Errorf("%v %s", resp, body)
+	}
+	close(stall.let)
+	busy.want(http.StatusOK, core.Ignored)
+	if err := <-drained; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRefusedBodiesAreKept(t *testing.T) {
+	kept := &record{}
+	s := start(t, Options{}, &Set{Hooks: []Hook{hook("demo", password)}, Dispatcher: kept})
+	p := s.dial(t)
+	p.send(post("demo", basic(email, "wrong"), "{}")) // a stranger fills no journal
+	p.want(http.StatusUnauthorized, core.Unauthorized)
+	p.send(post("demo", basic(email, password), `{"form_id":"319","OnInsert":true}`))
+	p.want(http.StatusBadRequest, core.InvalidBody)
+	kept.eventually(t, "the record", func() bool {
+		return len(kept.answered) == 1 && kept.answered[0].Status == 400 && len(kept.refused) == 1 &&
+			kept.refused[0] == `invalid_event trans_id trans_id is missing: {"form_id":"319","OnInsert":true}`
+	})
+	if len(kept.arrivals) != 0 {
+		t.Error("what is refused was dispatched")
+	}
+}
+
+func TestCallersKey(t *testing.T) {
+	kept := &record{}
+	s := start(t, Options{}, &Set{Hooks: []Hook{hook("demo")}, Dispatcher: kept})
+	p := s.dial(t)
+	for header, want := range map[string]string{
+		"":                                    "",
+		"webhook-id: msg_1\n":                 "msg_1",
+		"Idempotency-Key:  a b \n":            "a b",
+		"webhook-id: x\nidempotency-key: y\n": "x",
+	} {
+		p.send(post("demo", header, insert))
+		p.want(http.StatusAccepted, core.Accepted)
+		if got := kept.arrivals[len(kept.arrivals)-1].Key; got != want {
+			t.Errorf("%q: key %q, want %q", header, got, want)
+		}
+	}
+	for _, header := range []string{"webhook-id:\n", "webhook-id: é\n", "webhook-id: a\nwebhook-id: b\n", "idempotency-key: " + strings.Repeat("k", 257) + "\n"} {
+		p.send(post("demo", header, insert))
+		p.want(http.StatusBadRequest, core.InvalidBody)
+	}
+	kept.err = fmt.Errorf("hooks.demo: %w", core.ErrKeyConflict)
+	p.send(post("demo", "webhook-id: x\n", insert))
+	p.want(http.StatusConflict, core.KeyConflict)
+	kept.eventually(t, "the record", func() bool { return len(kept.refused) == 1 && strings.HasPrefix(kept.refused[0], "key_conflict ") })
+}
+
+func TestJournalUnavailable(t *testing.T) {
+	kept := &record{err: errors.New("the disk is full: free some space")}
+	s := start(t, Options{}, &Set{Hooks: []Hook{hook("demo")}, Dispatcher: kept})
+	p := s.dial(t)
+	p.send(post("demo", "", insert))
+	resp, body := p.receive()
+	if resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" || !strings.Contains(body, `"code":"journal_unavailable"`) || strings.Contains(body, "disk") {
+		t.Errorf("%v %s", resp, body)
+	}
+	s.log.await(t, "level=WARN", "journal_unavailable", "the disk is full: free some space")
+	kept.mu.Lock()
+	kept.err = nil
+	kept.mu.Unlock()
+	p.send(post("demo", "", insert))
+	p.want(http.StatusAccepted, core.Accepted)
 }
 
 func TestReadiness(t *testing.T) {
@@ -320,7 +431,7 @@ func TestSetsAreSwappedUnderLoad(t *testing.T) {
 	}
 	fresh := func() (*counted, *Set) {
 		c := new(counted)
-		c.dispatch = func(context.Context, *core.Event) []core.Outcome {
+		c.f = func(*core.Event) []core.Outcome {
 			c.busy.Add(1)
 			if c.drained.Load() {
 				c.after.Add(1)

@@ -1,0 +1,140 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"github.com/hookline/hookline/core/journal"
+)
+
+type eventJournal interface {
+	Events(ctx context.Context, f journal.EventFilter) (page []journal.EventRow, next string, err error)
+	Event(ctx context.Context, idOrRef string) (*journal.EventDetail, error)
+	Body(ctx context.Context, id string) ([]byte, error)
+}
+
+// kept is the journal, if there is one.
+func (a *api) kept() (Journal, error) {
+	if a.Journal == nil {
+		return nil, &Error{Status: http.StatusConflict, Text: "this daemon runs without a journal (journal.url is none)"}
+	}
+	return a.Journal, nil
+}
+
+func (a *api) events(r *http.Request) (any, error) {
+	j, err := a.kept()
+	if err != nil {
+		return nil, err
+	}
+	f, err := eventFilter(r)
+	if err != nil {
+		return nil, err
+	}
+	rows, next, err := j.Events(r.Context(), f)
+	if err != nil {
+		return nil, listError(err)
+	}
+	page := EventPage{Events: []Event{}, Next: next}
+	for i := range rows {
+		e := Event{EventFacts: factsOf(&rows[i]), Deliveries: []DeliveryState{}}
+		if e.Refused == nil {
+			detail, err := j.Event(r.Context(), e.ID)
+			if err != nil && !errors.Is(err, journal.ErrNotFound) {
+				return nil, err
+			}
+			if err == nil {
+				for _, d := range detail.Deliveries {
+					e.Deliveries = append(e.Deliveries, DeliveryState{ID: d.ID, Route: d.Route, State: d.State, Code: d.Code})
+				}
+			}
+		}
+		page.Events = append(page.Events, e)
+	}
+	return page, nil
+}
+
+// listError tells what is wrong with a list's cursor: all else that the journal
+// refuses has been looked at before, and what befalls it is marked.
+func listError(err error) error {
+	if errors.Is(err, journal.ErrUnavailable) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return refuse("%s", err.Error())
+}
+
+func (a *api) event(r *http.Request) (any, error) {
+	detail, err := a.find(r)
+	if err != nil {
+		return nil, err
+	}
+	out := EventDetail{EventFacts: factsOf(&detail.EventRow), Deliveries: []DeliveryDetail{}}
+	for i := range detail.Deliveries {
+		out.Deliveries = append(out.Deliveries, detailOf(&detail.Deliveries[i]))
+	}
+	return out, nil
+}
+
+func (a *api) find(r *http.Request) (*journal.EventDetail, error) {
+	j, err := a.kept()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := query(r, nil); err != nil {
+		return nil, err
+	}
+	id, err := eventName(r.PathValue("id"))
+	if err != nil {
+		return nil, err
+	}
+	return j.Event(r.Context(), id)
+}
+
+func (a *api) body(r *http.Request) (any, error) {
+	detail, err := a.find(r)
+	if err != nil {
+		return nil, err
+	}
+	body, err := a.Journal.Body(r.Context(), detail.ID)
+	if err != nil {
+		return nil, err
+	}
+	a.Log.Info("the body of an event was read on the admin socket", "actor", actorOf(r.Context()), "event_id", detail.ID)
+	d := document{"application/octet-stream", body}
+	if json.Valid(body) {
+		d.mediaType = mediaJSON
+	}
+	return d, nil
+}
+
+// spoken are the letters that a reference does not have, and what was meant.
+var spoken = strings.NewReplacer("O", "0", "I", "1", "L", "1")
+
+const (
+	refLength  = 8
+	refLetters = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+)
+
+// eventName reads an event's id or reference.
+func eventName(s string) (string, error) {
+	if ref := spoken.Replace(strings.ToUpper(s)); len(s) == refLength && strings.Trim(ref, refLetters) == "" {
+		return ref, nil
+	}
+	if id, err := readUUID(s); err == nil {
+		return id, nil
+	}
+	return "", refuse("%s is no event: write its id (a UUID) or its reference (%d letters and digits)", shown(s), refLength)
+}
+
+// readUUID takes the usual form only.
+func readUUID(s string) (string, error) {
+	id, err := uuid.Parse(s)
+	if err == nil && len(s) != len(id.String()) {
+		err = errors.New("not the usual form")
+	}
+	return id.String(), err
+}

@@ -1,0 +1,143 @@
+package core
+
+import (
+	"context"
+	"errors"
+	"math"
+	"sync/atomic"
+	"time"
+
+	"github.com/sony/gobreaker/v2"
+	"golang.org/x/sync/semaphore"
+	"golang.org/x/time/rate"
+)
+
+// GateOptions bound what a transport is asked to do.
+type GateOptions struct {
+	Concurrency int           // attempts at a time
+	Rate        float64       // attempts a second; 0: any number
+	Failures    int           // in a row, after which the circuit opens; 0: never
+	Pause       time.Duration // for which it stays open before one attempt may probe
+	// Changed, if set, is told the circuit's new state.
+	Changed func(state string)
+}
+
+// Gate is what an attempt passes before it is made: the transport's concurrency,
+// its rate and its circuit breaker. One gate serves the foreground and the
+// background, and outlives a reload.
+type Gate struct {
+	slots   *semaphore.Weighted
+	limit   *rate.Limiter
+	breaker *gobreaker.TwoStepCircuitBreaker[struct{}]
+	pause   time.Duration
+	freed   atomic.Pointer[func()] // told when something may go through again
+}
+
+// NewGate returns a gate with a closed circuit.
+func NewGate(o GateOptions) *Gate {
+	g := &Gate{slots: semaphore.NewWeighted(int64(o.Concurrency)), pause: o.Pause}
+	if o.Rate > 0 {
+		g.limit = rate.NewLimiter(rate.Limit(o.Rate), int(math.Ceil(o.Rate)))
+	}
+	if o.Failures > 0 {
+		g.breaker = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
+			Timeout:     o.Pause,
+			ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= uint32(o.Failures) },
+			OnStateChange: func(_ string, _, to gobreaker.State) {
+				if o.Changed != nil {
+					o.Changed(to.String())
+				}
+			},
+		})
+	}
+	return g
+}
+
+// Closed tells whether the circuit lets attempts through without a probe.
+func (g *Gate) Closed() bool {
+	return g == nil || g.breaker == nil || g.breaker.State() == gobreaker.StateClosed
+}
+
+// errCircuitOpen means that the attempt is not to be made now.
+var errCircuitOpen = errors.New("the circuit is open")
+
+// enter waits for a slot and a turn, at most until ctx ends. reserved: the slot
+// and the turn are held already. The attempt's end must be told to done.
+func (g *Gate) enter(ctx context.Context, reserved bool) (done func(targetFailed bool), err error) {
+	if g == nil {
+		return func(bool) {}, nil
+	}
+	if !reserved {
+		if err := g.slots.Acquire(ctx, 1); err != nil {
+			return nil, err
+		}
+		if g.limit != nil {
+			if err := g.limit.Wait(ctx); err != nil {
+				g.leave(1)
+				return nil, err
+			}
+		}
+	}
+	if g.breaker == nil {
+		return func(bool) { g.leave(1) }, nil
+	}
+	tell, err := g.breaker.Allow()
+	if err != nil {
+		g.leave(1)
+		return nil, errCircuitOpen
+	}
+	return func(targetFailed bool) {
+		if targetFailed {
+			tell(errCircuitOpen)
+		} else {
+			tell(nil)
+		}
+		g.leave(1)
+	}, nil
+}
+
+// reserve takes up to n slots at once, none if the circuit is open and one if it
+// wants a probe. If it gives none, again says when to ask, 0 for when something
+// is freed.
+func (g *Gate) reserve(n int) (got int, again time.Duration) {
+	if g == nil {
+		return n, 0
+	}
+	if g.breaker != nil {
+		switch g.breaker.State() {
+		case gobreaker.StateOpen:
+			return 0, max(g.pause/10, time.Millisecond) // the breaker does not say how long it has been open
+		case gobreaker.StateHalfOpen:
+			if g.breaker.Counts().Requests > 0 {
+				return 0, 0 // the probe is under way
+			}
+			n = 1
+		}
+	}
+	for got < n && g.slots.TryAcquire(1) {
+		if g.limit != nil && !g.limit.Allow() {
+			g.slots.Release(1)
+			return got, time.Duration(float64(time.Second) / float64(g.limit.Limit()))
+		}
+		got++
+	}
+	return got, 0
+}
+
+// leave gives back n slots.
+func (g *Gate) leave(n int) {
+	if g == nil || n == 0 {
+		return
+	}
+	g.slots.Release(int64(n))
+	if f := g.freed.Load(); f != nil {
+		(*f)()
+	}
+}
+
+// onFreed sets what is called when slots are given back. The last call counts.
+func (g *Gate) onFreed(f func()) {
+	if g != nil {
+		g.freed.Store(&f)
+	}
+}

@@ -1,0 +1,302 @@
+package journal
+
+import (
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// query names a text of queries.
+type query string
+
+// The queries.
+const (
+	qEventInsert    query = "event insert"
+	qDeliveryInsert query = "delivery insert"
+	qHead           query = "head of lane"
+	qTake           query = "take"
+	qShape          query = "shape"
+	qUnshape        query = "unshape"
+	qMessageInsert  query = "message insert"
+	qAttemptInsert  query = "attempt insert"
+	qSettle         query = "settle"
+	qSettled        query = "settled"
+	qPromote        query = "promote"
+	qPeek           query = "peek at head"
+	qAnswer         query = "answer"
+	qUndoBegin      query = "undo begin"
+	qUndoRun        query = "undo run"
+
+	qKeyFind   query = "key find"
+	qKeyUpsert query = "key upsert"
+	qKeyPrune  query = "key prune"
+	qKeyForget query = "key forget"
+
+	qDue                query = "due"
+	qClaim              query = "claim"
+	qNext               query = "next"
+	qLoad               query = "load"
+	qLoadMessages       query = "load messages"
+	qRecoverNodes       query = "recover nodes"
+	qRecover            query = "recover"
+	qHoldHeads          query = "hold heads"
+	qHoldBehind         query = "hold behind"
+	qNodeInsert         query = "node insert"
+	qNodeRenew          query = "node renew"
+	qNodeDelete         query = "node delete"
+	qLanes              query = "lanes of deliveries"
+	qActRead            query = "act read"
+	qActRetry           query = "act retry"
+	qActCancel          query = "act cancel"
+	qActInsert          query = "act insert"
+	qDocInsert          query = "document insert"
+	qDocRead            query = "document read"
+	qAcceptInsert       query = "accepted insert"
+	qAcceptRead         query = "accepted read"
+	qEvents             query = "events"
+	qEventsOfRecord     query = "events of record"
+	qEventFind          query = "event find"
+	qBody               query = "body"
+	qDeliveries         query = "deliveries"
+	qDeliveriesOfRecord query = "deliveries of record"
+	qDeliveriesOfEvent  query = "deliveries of event, listed"
+	qEventSeqs          query = "delivery seqs of event"
+	qEventParts         query = "deliveries of event"
+	qEventMessages      query = "messages of event"
+	qEventAttempts      query = "attempts of event"
+)
+
+const (
+	eventColumns = `e.seq, e.id, e.ref, e.hook, e.study, e.stage, e.kind, e.trans_id, e.form_id, e.form_name,
+		e.wf_id, e.wf_name, e.received_at, e.traceparent`
+	eventExtra = `length(e.body), e.refused_code, e.refused_key, e.refused_rule,
+		a.status, a.code, a.detail, a.gone_us, a.at`
+	deliveryColumns = `d.seq, d.id, d.route, d.lane, d.state, d.attempts, d.begun_at, d.sent, d.shape, d.script, d.revision`
+	deliveryExtra   = `d.hook, d.head, d.open, d.due_at, d.owner, d.code, d.reason, d.position, d.created_at, d.updated_at, d.ended_at`
+	// nextOfLane is the first of those that wait behind a lane's head.
+	nextOfLane = `(select seq from deliveries where lane = $1 and open = 1 and head = 0 order by seq limit 1)`
+)
+
+// Lists. What has an index has a text of its own, as an "or" would hide it.
+const (
+	events = `select ` + eventColumns + `, ` + eventExtra + `
+		from events e left join answers a on a.event_seq = e.seq
+		where e.seq < $1 and e.received_at >= $2 and e.received_at < $3
+			and ($4 = '' or e.hook = $4) and ($5 = '' or e.kind = $5)
+			and ($6 = '' or e.form_id = $6 or e.form_name = $6)
+			and ($7 = 0 or e.refused_code <> '') {of}
+		order by e.seq desc limit {limit}`
+	deliveries = `select ` + deliveryColumns + `, ` + eventColumns + `, ` + deliveryExtra + `
+		from deliveries d join events e on e.seq = d.event_seq
+		where d.seq < $1 and ($2 = '' or d.hook = $2) and ($3 = '' or d.route = $3)
+			and ($4 = '[]' or d.state in {texts $4}) and ($5 = '' or d.code = $5) {of}
+		order by d.seq desc limit {limit}`
+)
+
+// queries are the texts for both engines: arguments are $n, numbered in the
+// order of their first appearance, and {..} is spelled per engine by [spell].
+// An argument that Postgres would take for an int because it is compared with a
+// literal is compared with a column or added to one instead.
+var queries = map[query]string{
+	qEventInsert: `insert into events (id, ref, hook, study, stage, kind, trans_id, form_id, form_name, wf_id, wf_name,
+			received_at, traceparent, refused_code, refused_key, refused_rule, body)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)`,
+
+	// Whether it is the head is decided here and not in Go, so that on Postgres
+	// the whole of Begin is one round trip.
+	qDeliveryInsert: `insert into deliveries (id, event_seq, hook, route, lane, head, open, state, owner, due_at, wait,
+			begun_at, shape, script, revision, created_at, updated_at)
+		select $1, e.seq, $2, $3, $4,
+			case when h.seq is null then 1 else 0 end, 1,
+			case when h.seq is null and $5 = 1 then 'running' else 'queued' end,
+			case when h.seq is null and $5 = 1 then $6 end,
+			case when h.seq is null and $5 = 1 then null when h.state = 'running' then {now} + $7 else {now} end, $7,
+			case when h.seq is null and $5 = 1 then {now} end,
+			$8, $9, $10, {now}, {now}
+		from events e left join deliveries h on h.lane = $4 and h.head = 1
+		where e.id = $11
+		returning seq, head, begun_at`,
+
+	qHead: `select state, owner from deliveries where lane = $1 and head = 1`,
+
+	qTake: `update deliveries set state = 'running', owner = $1, due_at = null,
+			begun_at = coalesce(begun_at, {now}), updated_at = {now}
+		where seq = $2 and head = 1 and state = 'queued'
+		returning attempts, begun_at`,
+
+	qShape: `update deliveries set shape = $1, script = $2, revision = $3, updated_at = {now}
+		where seq = $4 and state = 'running' and owner = $5
+		returning seq`,
+	qUnshape: `delete from messages where delivery_seq in
+		(select seq from deliveries where id = $1 and state = 'running' and owner = $2)`,
+	qMessageInsert: `insert into messages (delivery_seq, n, content_type, headers, key, path, payload)
+		select seq, $1, $2, $3, $4, $5, $6 from deliveries
+		where id = $7 and ($8 = 1 or state = 'running' and owner = $9)`,
+
+	// Before settle, which ends what it looks for. The same attempt is kept once.
+	qAttemptInsert: `insert into attempts (delivery_seq, n, message, started_at, took_us, effect, code,
+			target_status, reply_type, reply, truncated, retry_after_us, detail)
+		select seq, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12 from deliveries
+		where seq = $13 and state = 'running' and owner = $14 {for update}
+		on conflict (delivery_seq, n) do nothing`,
+	qSettle: `update deliveries set state = $1, head = $2, open = $3, due_at = {now} + $4, owner = null,
+			attempts = $5, sent = $6, code = $7, reason = $8, position = $9,
+			updated_at = {now}, ended_at = {now} + $10
+		where seq = $11 and state = 'running' and owner = $12
+		returning seq`,
+	// Did a settlement whose commit was not confirmed get through?
+	qSettled: `select count(*) from deliveries
+		where seq = $1 and state = $2 and attempts = $3 and sent = $4 and owner is null`,
+	qPromote: `update deliveries set head = 1, updated_at = {now}
+		where seq = ` + nextOfLane + `
+			and not exists (select 1 from deliveries where lane = $1 and head = 1)
+		returning seq, route, due_at - {now}`,
+	qPeek: `select seq, route, due_at - {now} from deliveries where lane = $1 and head = 1`,
+
+	qAnswer: `insert into answers (event_seq, status, code, detail, gone_us, at)
+		select seq, $1, $2, $3, $4, {now} from events where id = $5
+		on conflict (event_seq) do nothing`,
+
+	qUndoBegin: `update deliveries set state = 'cancelled', head = 0, open = 0, due_at = null, owner = null,
+			reason = $1, updated_at = {now}, ended_at = {now}
+		where event_seq = (select seq from events where id = $2) and open = 1`,
+	qUndoRun: `update deliveries set state = 'queued', owner = null, due_at = {now}, updated_at = {now}
+		where seq = $1 and state = 'running' and owner = $2
+		returning route`,
+
+	qKeyFind: `select sha, event_id from keys where hook = $1 and key = $2 and expires_at > {now}`,
+	qKeyUpsert: `insert into keys (hook, key, sha, event_id, expires_at) values ($1, $2, $3, $4, {now} + $5)
+		on conflict (hook, key) do update set sha = excluded.sha, event_id = excluded.event_id, expires_at = excluded.expires_at`,
+	qKeyPrune: `delete from keys where (hook, key) in
+		(select hook, key from keys where expires_at <= {now} order by expires_at limit 200 {skip locked})`,
+
+	qKeyForget: `delete from keys where event_id = $1`,
+
+	qDue: `select seq from deliveries
+		where route = $1 and head = 1 and due_at is not null and due_at <= {now}
+		order by due_at, seq limit $2 {skip locked}`,
+	qClaim: `update deliveries set state = 'running', owner = $1, due_at = null,
+			shape = case when shape = 0 then $2 else shape end,
+			begun_at = coalesce(begun_at, {now}), updated_at = {now}
+		where seq in {ints $3}`,
+	qNext: `select due_at - {now} from deliveries
+		where route = $1 and head = 1 and due_at is not null order by due_at limit 1`,
+	qLoad: `select ` + deliveryColumns + `, ` + eventColumns + `, e.body
+		from deliveries d join events e on e.seq = d.event_seq
+		where d.seq in {ints $1}`,
+	qLoadMessages: `select delivery_seq, content_type, headers, key, path, payload
+		from messages where delivery_seq in {ints $1} order by delivery_seq, n`,
+
+	qRecoverNodes: `delete from nodes where renewed_at < {now} - $1 and id <> $2`,
+	// head = 1 lets it use the index of the heads: what runs is a head.
+	qRecover: `update deliveries set state = 'unknown', owner = null, code = $1, reason = $2,
+			attempts = case when attempts = 0 then 1 else attempts end,
+			due_at = case when route in {texts $3} then null else {now} end, updated_at = {now}
+		where head = 1 and state = 'running' and owner <> $4
+			and owner not in (select id from nodes)
+		returning seq, route, due_at - {now}`,
+	qHoldHeads: `update deliveries set state = 'held', due_at = null, reason = $1, updated_at = {now}
+		where head = 1 and state in ('queued', 'waiting', 'unknown') and route not in {texts $2}
+		returning seq`,
+	qHoldBehind: `update deliveries set state = 'held', due_at = null, reason = $1, updated_at = {now}
+		where open = 1 and head = 0 and state in ('queued', 'waiting', 'unknown') and route not in {texts $2}
+		returning seq`,
+
+	qNodeInsert: `insert into nodes (id, name, started_at, renewed_at) values ($1, $2, {now}, {now})`,
+	qNodeRenew:  `update nodes set renewed_at = {now} where id = $1 returning id`,
+	qNodeDelete: `delete from nodes where id = $1`,
+
+	qLanes:   `select id, lane from deliveries where id in {texts $1}`,
+	qActRead: `select seq, lane, state, head, open, route from deliveries where id = $1 {for update}`,
+	qActRetry: `update deliveries set state = 'queued', due_at = {now}, begun_at = null, ended_at = null, open = 1, updated_at = {now},
+			head = case when head = 1 or not exists (select 1 from deliveries h where h.lane = $1 and h.head = 1) then 1 else 0 end
+		where seq = $2
+		returning head`,
+	qActCancel: `update deliveries set state = 'cancelled', head = 0, open = 0, due_at = null,
+			updated_at = {now}, ended_at = {now}
+		where seq = $1`,
+	qActInsert: `insert into acts (at, actor, act, delivery_seq, reason, was, now) values ({now}, $1, $2, $3, $4, $5, $6)`,
+
+	qDocInsert: `insert into documents (sha, content, at) values ($1, $2, {now}) on conflict (sha) do nothing`,
+	qDocRead:   `select content from documents where sha = $1`,
+	qAcceptInsert: `insert into accepted (node, revision, config_sha, scripts, at) values ($1, $2, $3, $4, {now})
+		returning at`,
+	qAcceptRead: `select revision, config_sha, scripts, at from accepted where node = $1 order by seq desc limit 1`,
+
+	qEvents:         listed(events, "", 8),
+	qEventsOfRecord: listed(events, "and e.trans_id = $8", 9),
+	qEventFind: `select ` + eventColumns + `, ` + eventExtra + `
+		from events e left join answers a on a.event_seq = e.seq
+		where e.id = $1 or e.ref = $2
+		order by e.seq desc limit 1`,
+	qBody:               `select body from events where id = $1`,
+	qDeliveries:         listed(deliveries, "", 6),
+	qDeliveriesOfRecord: listed(deliveries, "and e.trans_id = $6", 7),
+	qDeliveriesOfEvent:  listed(deliveries, "and d.event_seq = $6", 7),
+	qEventSeqs:          `select seq from deliveries where event_seq = $1 order by seq`,
+	qEventParts: `select ` + deliveryColumns + `, ` + eventColumns + `, ` + deliveryExtra + `
+		from deliveries d join events e on e.seq = d.event_seq
+		where d.event_seq = $1 order by d.seq`,
+	qEventMessages: `select m.delivery_seq, m.n, m.content_type, length(m.payload), m.key, m.path
+		from messages m where m.delivery_seq in (select seq from deliveries where event_seq = $1)
+		order by m.delivery_seq, m.n`,
+	qEventAttempts: `select t.delivery_seq, t.n, t.message, t.started_at, t.took_us, t.effect, t.code, t.target_status,
+			t.reply_type, t.reply, t.truncated, t.retry_after_us, t.detail
+		from attempts t where t.delivery_seq in (select seq from deliveries where event_seq = $1)
+		order by t.delivery_seq, t.n`,
+}
+
+// listed completes the text of a list; its limit is argument n.
+func listed(text, of string, n int) string {
+	return strings.NewReplacer("{of}", of, "{limit}", "$"+strconv.Itoa(n)).Replace(text)
+}
+
+// dialect spells what the engines do not share.
+type dialect struct {
+	now, forUpdate, skipLocked string
+	ints, texts                string // a JSON array as rows; %s is the argument
+}
+
+var (
+	sqliteDialect = dialect{
+		now:   `cast(unixepoch('subsec') * 1000000 as integer)`,
+		ints:  `(select value from json_each(%s))`,
+		texts: `(select value from json_each(%s))`,
+	}
+	postgresDialect = dialect{
+		now:        `(extract(epoch from clock_timestamp()) * 1000000)::bigint`,
+		forUpdate:  `for update`,
+		skipLocked: `for update skip locked`,
+		ints:       `(select x::bigint from json_array_elements_text(%s::text::json) as x)`,
+		texts:      `(select x from json_array_elements_text(%s::text::json) as x)`,
+	}
+)
+
+var placeholder = regexp.MustCompile(`\{(ints|texts) (\$\d+)\}`)
+
+// spell gives a text of queries in the engine's words.
+func (d dialect) spell(text string) string {
+	text = strings.NewReplacer("{now}", d.now, "{for update}", d.forUpdate, "{skip locked}", d.skipLocked).Replace(text)
+	return placeholder.ReplaceAllStringFunc(text, func(s string) string {
+		m := placeholder.FindStringSubmatch(s)
+		form := d.ints
+		if m[1] == "texts" {
+			form = d.texts
+		}
+		return strings.Replace(form, "%s", m[2], 1)
+	})
+}
+
+var argument = regexp.MustCompile(`\$\d+`)
+
+// positional replaces every $n with ? and returns which argument each one is.
+// SQLite's driver looks every named parameter up by its name, for each run.
+func positional(text string) (string, []int) {
+	var order []int
+	text = argument.ReplaceAllStringFunc(text, func(s string) string {
+		n, _ := strconv.Atoi(s[1:])
+		order = append(order, n-1)
+		return "?"
+	})
+	return text, order
+}

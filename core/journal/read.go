@@ -1,0 +1,306 @@
+package journal
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hookline/hookline/core"
+)
+
+// Limits of a page.
+const (
+	defaultLimit = 50
+	maxLimit     = 1000
+)
+
+// EventFilter says which events to list. Empty fields match everything.
+type EventFilter struct {
+	Hook    string
+	Kind    core.Kind
+	Form    string    // its id or its name
+	Record  string    // trans_id
+	Since   time.Time // received then or later
+	Until   time.Time // received before
+	Refused bool      // only bodies that were refused
+	Limit   int       // 50 by default, 1000 at most
+	Cursor  string    // of the page before
+}
+
+// EventRow is an event without its body.
+type EventRow struct {
+	*core.Event // Body is nil
+	Seq         int64
+	Size        int      // of the body
+	Refused     *Refusal // nil for an event that was taken in
+	Answer      *Answer  // nil while the caller waits, or if the daemon died first
+}
+
+// Refusal says why a body is no event.
+type Refusal struct {
+	Code core.Code
+	Key  string
+	Rule string
+}
+
+// Answer is what the caller was told, and when.
+type Answer struct {
+	core.AnswerRecord
+	At time.Time
+}
+
+// EventDetail is an event with all that became of it.
+type EventDetail struct {
+	EventRow
+	Deliveries []DeliveryDetail
+}
+
+// DeliveryRow is a delivery as it stands.
+type DeliveryRow struct {
+	*core.Delivery // Contents is nil; its Event has no body
+	Hook           string
+	Head           bool      // its lane is its turn
+	Blocks         bool      // what is behind it waits for it
+	Due            time.Time // when the background takes it, zero for not by itself
+	Owner          string    // node that it runs on
+	Code           core.Code
+	Reason         string
+	Position       string
+	Created        time.Time
+	Updated        time.Time
+	Ended          time.Time // zero while it is open
+}
+
+// DeliveryDetail is a delivery with its attempts and messages.
+type DeliveryDetail struct {
+	DeliveryRow
+	Attempts []core.Attempt
+	Messages []MessageMeta
+}
+
+// MessageMeta is a message without its payload.
+type MessageMeta struct {
+	N           int
+	ID          string
+	ContentType string
+	Size        int
+	Key         string
+	Path        string
+}
+
+// DeliveryFilter says which deliveries to list. Empty fields match everything.
+type DeliveryFilter struct {
+	Hook   string
+	Route  string
+	Record string // trans_id
+	States []core.State
+	Code   core.Code
+	Event  string // id or ref
+	Limit  int    // 50 by default, 1000 at most
+	Cursor string // of the page before
+}
+
+// page reads limit and cursor.
+func page(limit int, cursor string) (int64, int64, error) {
+	switch {
+	case limit == 0:
+		limit = defaultLimit
+	case limit < 0 || limit > maxLimit:
+		return 0, 0, fmt.Errorf("limit is %d: it must be between 1 and %d", limit, maxLimit)
+	}
+	before := int64(math.MaxInt64)
+	if cursor != "" {
+		n, err := strconv.ParseInt(cursor, 36, 64)
+		if err != nil || n <= 0 {
+			return 0, 0, fmt.Errorf("cursor %q is not one: use the one that came with the page before", cursor)
+		}
+		before = n
+	}
+	return int64(limit), before, nil
+}
+
+// messageID is what the target gets as webhook-id: the delivery's id for the
+// first message, as it is the only one nearly always.
+func messageID(delivery string, n int) string {
+	if n == 0 {
+		return delivery
+	}
+	return fmt.Sprintf("%s-%d", delivery, n+1)
+}
+
+func cursorOf(seq int64) string { return strconv.FormatInt(seq, 36) }
+
+// Events lists events, the newest first. next is the cursor of the next page,
+// "" after the last.
+func (s *Store) Events(ctx context.Context, f EventFilter) (out []EventRow, next string, err error) {
+	limit, before, err := page(f.Limit, f.Cursor)
+	if err != nil {
+		return nil, "", err
+	}
+	since, until := int64(math.MinInt64), int64(math.MaxInt64)
+	if !f.Since.IsZero() {
+		since = f.Since.UnixMicro()
+	}
+	if !f.Until.IsZero() {
+		until = f.Until.UnixMicro()
+	}
+	// One more than asked for: it tells whether there is a next page.
+	q, args := qEvents, []any{before, since, until, f.Hook, string(f.Kind), f.Form, flag(f.Refused)}
+	if f.Record != "" {
+		q, args = qEventsOfRecord, append(args, f.Record)
+	}
+	err = s.read(ctx, q, append(args, limit+1), func(r row) { out = append(out, eventRowOf(r)) })
+	if err != nil {
+		return nil, "", err
+	}
+	if len(out) > int(limit) {
+		out = out[:limit]
+		next = cursorOf(out[limit-1].Seq)
+	}
+	return out, next, nil
+}
+
+// eventRowOf reads eventColumns and eventExtra.
+func eventRowOf(r row) EventRow {
+	out := EventRow{Event: eventOf(r), Seq: r.int(0), Size: int(r.int(14))}
+	if code := r.str(15); code != "" {
+		out.Refused = &Refusal{Code: core.Code(code), Key: r.str(16), Rule: r.str(17)}
+	}
+	if !r.null(18) {
+		out.Answer = &Answer{
+			AnswerRecord: core.AnswerRecord{
+				Status: int(r.int(18)), Code: core.Code(r.str(19)), Detail: r.str(20), Gone: r.micros(21),
+			},
+			At: r.time(22),
+		}
+	}
+	return out
+}
+
+// Event returns an event by its id or its ref, of which the newest counts. The
+// error may be [ErrNotFound].
+func (s *Store) Event(ctx context.Context, idOrRef string) (*EventDetail, error) {
+	var out *EventDetail
+	err := s.read(ctx, qEventFind, named(idOrRef), func(r row) {
+		out = &EventDetail{EventRow: eventRowOf(r)}
+	})
+	if err != nil {
+		return nil, err
+	}
+	if out == nil {
+		return nil, fmt.Errorf("event %s: %w", idOrRef, ErrNotFound)
+	}
+	err = s.read(ctx, qEventParts, []any{out.Seq}, func(r row) {
+		out.Deliveries = append(out.Deliveries, DeliveryDetail{DeliveryRow: deliveryRowOf(r)})
+	})
+	if err != nil || len(out.Deliveries) == 0 {
+		return out, err
+	}
+	bySeq := make(map[int64]*DeliveryDetail, len(out.Deliveries))
+	for i := range out.Deliveries {
+		d := &out.Deliveries[i]
+		d.Event = out.EventRow.Event
+		bySeq[d.Seq] = d
+		if d.Shape == core.ShapeBody {
+			d.Messages = []MessageMeta{{ID: d.ID, ContentType: "application/json", Size: out.Size}}
+		}
+	}
+	// What was read between two statements may know deliveries that the first
+	// did not.
+	err = s.read(ctx, qEventMessages, []any{out.Seq}, func(r row) {
+		if d := bySeq[r.int(0)]; d != nil && d.Shape == core.ShapeMessages {
+			n := int(r.int(1))
+			d.Messages = append(d.Messages, MessageMeta{
+				N: n, ID: messageID(d.ID, n), ContentType: r.str(2), Size: int(r.int(3)), Key: r.str(4), Path: r.str(5),
+			})
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = s.read(ctx, qEventAttempts, []any{out.Seq}, func(r row) {
+		if d := bySeq[r.int(0)]; d != nil {
+			d.Attempts = append(d.Attempts, attemptOf(r))
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// named are the arguments that find an event. A ref is read aloud: upper and
+// lower case are the same.
+func named(idOrRef string) []any {
+	return []any{strings.ToLower(idOrRef), strings.ToUpper(idOrRef)}
+}
+
+// eventSeq is 0 for an event that is not there.
+func (s *Store) eventSeq(ctx context.Context, idOrRef string) (seq int64, err error) {
+	err = s.read(ctx, qEventFind, named(idOrRef), func(r row) { seq = r.int(0) })
+	return seq, err
+}
+
+// deliveryRowOf reads deliveryColumns, eventColumns and deliveryExtra.
+func deliveryRowOf(r row) DeliveryRow {
+	d := deliveryOf(r)
+	d.Event = eventOf(r[11:])
+	x := r[25:]
+	return DeliveryRow{
+		Delivery: d, Hook: x.str(0), Head: x.flag(1), Blocks: x.flag(2), Due: x.time(3), Owner: x.str(4),
+		Code: core.Code(x.str(5)), Reason: x.str(6), Position: x.str(7),
+		Created: x.time(8), Updated: x.time(9), Ended: x.time(10),
+	}
+}
+
+// Body returns the body of the event with this id, exactly as it came. The error
+// may be [ErrNotFound].
+func (s *Store) Body(ctx context.Context, eventID string) ([]byte, error) {
+	var body []byte
+	err := s.read(ctx, qBody, []any{eventID}, func(r row) { body = r.bytes(0) })
+	if err == nil && body == nil {
+		err = fmt.Errorf("event %s: %w", eventID, ErrNotFound)
+	}
+	return body, err
+}
+
+// Deliveries lists deliveries, the newest first. next is the cursor of the next
+// page, "" after the last.
+func (s *Store) Deliveries(ctx context.Context, f DeliveryFilter) (out []DeliveryRow, next string, err error) {
+	limit, before, err := page(f.Limit, f.Cursor)
+	if err != nil {
+		return nil, "", err
+	}
+	states := make([]string, len(f.States))
+	for i, state := range f.States {
+		states[i] = string(state)
+	}
+	q, args := qDeliveries, []any{before, f.Hook, f.Route, list(states), string(f.Code)}
+	switch {
+	case f.Event != "":
+		seq, err := s.eventSeq(ctx, f.Event)
+		if seq == 0 || err != nil {
+			return nil, "", err
+		}
+		q, args = qDeliveriesOfEvent, append(args, seq)
+	case f.Record != "":
+		q, args = qDeliveriesOfRecord, append(args, f.Record)
+	}
+	err = s.read(ctx, q, append(args, limit+1), func(r row) {
+		// All deliveries of an event are about the same record.
+		if d := deliveryRowOf(r); f.Record == "" || d.Event.TransID == f.Record {
+			out = append(out, d)
+		}
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	if len(out) > int(limit) {
+		out = out[:limit]
+		next = cursorOf(out[limit-1].Seq)
+	}
+	return out, next, nil
+}
