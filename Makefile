@@ -14,7 +14,7 @@ export GORACE := halt_on_error=1 atexit_sleep_ms=0
 # Modules of their own, which ./... does not reach.
 EXAMPLES := $(patsubst %/go.mod,%,$(wildcard examples/*/go.mod))
 
-.PHONY: demo build test lint generate fuzz bench clean
+.PHONY: demo build test lint generate fuzz torture bench clean
 
 demo: ## see it work, without any set-up
 	go run ./cmd/hookline demo
@@ -47,6 +47,10 @@ fuzz: ## what strangers send, a minute each
 	go test ./core/ingest -run '^$$' -fuzz FuzzRequest -fuzztime 1m
 	go test ./core/ingest -run '^$$' -fuzz FuzzBasic -fuzztime 1m
 	go test ./plugins/http -run '^$$' -fuzz FuzzPath -fuzztime 1m
+
+# HOOKLINE_TORTURE is for how long, HOOKLINE_TORTURE_SEED repeats a run's choices.
+torture: ## kill daemons, children and connections under load, for an hour
+	HOOKLINE_TORTURE=$${HOOKLINE_TORTURE:-1h} go test $(RACE) -count=1 -v -timeout 0 ./core/app/torture
 
 bench: ## Hookline beside a direct call and Go's ReverseProxy
 	go run ./cmd/bench
