@@ -17,11 +17,14 @@ import (
 
 // daemon is a running `hookline serve`.
 type daemon struct {
-	name  string
-	addr  string // host:port
-	log   *os.File
-	cmd   *exec.Cmd
-	ended chan struct{} // closed when its process is gone
+	name    string
+	addr    string // host:port
+	log     *os.File
+	command []string
+	env     []string
+	cmd     *exec.Cmd
+	started time.Time
+	ended   chan struct{} // closed when its process is gone
 }
 
 // configHead is the part of the configuration that all daemons here have. As for
@@ -32,20 +35,26 @@ const configHead = `
 listen = ["tcp://{listen}"]
 [admin]
 listen = "off"
+[journal]
+url = "{journal}"
 [log]
 level = "info"
 format = "json"
 `
 
-// configRoute is one hook with its way to one target; {x} is its name.
+// configRoute is one hook with its way to one target; {x} is its name. A circuit
+// would queue what the section "failures" wants answered, and loop_limit is for
+// targets that write back.
 const configRoute = `
 [hooks.{x}]
 study = "ABC-123"
 stage = "uat"
 email = "{hook-user}"
 password = "env:BENCH_HOOK_PASSWORD"
+loop_limit = 0
 [transports.{x}]
-plugin = "http"
+{plugin}
+circuit = { failures = 0 }
 [transports.{x}.settings]
 url = "{url}"
 username = "{target-user}"
@@ -53,34 +62,72 @@ password = "env:BENCH_TARGET_PASSWORD"
 [routes.{x}]
 hooks = ["{x}"]
 transport = "{x}"
-{transform}
+{more}
 `
+
+// daemonSpec says what a daemon is to be like.
+type daemonSpec struct {
+	name    string
+	journal string // its URL; "" for none
+	routes  []daemonRoute
+}
 
 // daemonRoute is a hook, its route and its transport, all of one name.
 type daemonRoute struct {
 	name, url string
 	transform bool
+	async     bool
+	plugin    []string // executable and arguments; nil for the built-in http
+}
+
+func (r daemonRoute) config() string {
+	var more []string
+	if r.transform {
+		more = append(more, `transform = "rename.js"`)
+	}
+	if r.async {
+		more = append(more, `mode = "async"`)
+	}
+	plugin := `plugin = "http"`
+	if r.plugin != nil {
+		// In single quotes, for the backslashes of a Windows path.
+		plugin = "plugin = '" + r.plugin[0] + "'\nargs = ['" + strings.Join(r.plugin[1:], "', '") + "']"
+	}
+	return strings.NewReplacer("{x}", r.name, "{url}", r.url, "{plugin}", plugin, "{more}", strings.Join(more, "\n"),
+		"{hook-user}", hookUser, "{target-user}", targetUser).Replace(configRoute)
 }
 
 // startDaemon starts Hookline with a configuration file of its own and waits
 // until it is ready.
-func startDaemon(ctx context.Context, b *bench, name string, routes ...daemonRoute) (_ *daemon, err error) {
-	dir := filepath.Join(b.dir, "run-"+name)
+func startDaemon(ctx context.Context, b *bench, spec daemonSpec) (*daemon, error) {
+	d, err := newDaemon(b, spec)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.start(ctx); err != nil {
+		d.stop()
+		return nil, err
+	}
+	return d, nil
+}
+
+// newDaemon prepares what start needs.
+func newDaemon(b *bench, spec daemonSpec) (_ *daemon, err error) {
+	dir := filepath.Join(b.dir, "run-"+spec.name)
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, err
 	}
-	d := &daemon{name: name, ended: make(chan struct{})}
+	d := &daemon{name: spec.name}
 	if d.addr, err = freePort(); err != nil {
 		return nil, err
 	}
-	text := strings.ReplaceAll(configHead, "{listen}", d.addr)
-	for _, r := range routes {
-		transform := ""
-		if r.transform {
-			transform = `transform = "rename.js"`
-		}
-		text += strings.NewReplacer("{x}", r.name, "{url}", r.url, "{transform}", transform,
-			"{hook-user}", hookUser, "{target-user}", targetUser).Replace(configRoute)
+	journal := "none"
+	if spec.journal != "" {
+		journal = "env:BENCH_JOURNAL"
+	}
+	text := strings.NewReplacer("{listen}", d.addr, "{journal}", journal).Replace(configHead)
+	for _, r := range spec.routes {
+		text += r.config()
 	}
 	config := filepath.Join(dir, "config.toml")
 	if err := errors.Join(
@@ -93,19 +140,29 @@ func startDaemon(ctx context.Context, b *bench, name string, routes ...daemonRou
 	if d.log, err = os.OpenFile(filepath.Join(dir, "log"), os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600); err != nil {
 		return nil, err
 	}
-	d.cmd = exec.Command(b.hookline, "serve", "--config", config)
-	d.cmd.Env = append(os.Environ(), "BENCH_HOOK_PASSWORD="+hookPassword, "BENCH_TARGET_PASSWORD="+targetPassword)
-	d.cmd.Stderr = d.log
-	if err := d.cmd.Start(); err != nil {
-		return nil, err
-	}
-	go func() { _ = d.cmd.Wait(); close(d.ended) }()
-	if err := d.ready(ctx); err != nil {
-		err = fmt.Errorf("hookline %s: %w\n%s", name, err, d.lastWords())
-		d.stop()
-		return nil, err
-	}
+	d.command = []string{b.hookline, "serve", "--config", config}
+	d.env = append(os.Environ(), "BENCH_HOOK_PASSWORD="+hookPassword, "BENCH_TARGET_PASSWORD="+targetPassword,
+		"BENCH_JOURNAL="+spec.journal)
 	return d, nil
+}
+
+// start starts the process, which may have run before, and waits until it is
+// ready. After an error stop is still to be called.
+func (d *daemon) start(ctx context.Context) error {
+	d.cmd = exec.Command(d.command[0], d.command[1:]...)
+	d.cmd.Env, d.cmd.Stderr = d.env, d.log
+	d.started = time.Now()
+	if err := d.cmd.Start(); err != nil {
+		d.cmd = nil
+		return err
+	}
+	cmd, ended := d.cmd, make(chan struct{})
+	d.ended = ended
+	go func() { _ = cmd.Wait(); close(ended) }()
+	if err := d.ready(ctx); err != nil {
+		return fmt.Errorf("hookline %s: %w\n%s", d.name, err, d.lastWords())
+	}
+	return nil
 }
 
 func freePort() (string, error) {
@@ -183,15 +240,27 @@ func (d *daemon) processes() (map[string][]int, error) {
 // emptyLog gives the disk back what a cell has logged.
 func (d *daemon) emptyLog() { _ = d.log.Truncate(0) }
 
+// stop ends the daemon for good.
 func (d *daemon) stop() {
-	_ = d.cmd.Process.Signal(os.Interrupt)
+	d.end(os.Interrupt)
+	_ = d.log.Close()
+}
+
+// end ends the process by a signal. On Windows, which has none, it is killed.
+func (d *daemon) end(by os.Signal) {
+	if d.cmd == nil {
+		return
+	}
+	if d.cmd.Process.Signal(by) != nil {
+		_ = d.cmd.Process.Kill()
+	}
 	select {
 	case <-d.ended:
 	case <-time.After(10 * time.Second):
 		_ = d.cmd.Process.Kill()
 		<-d.ended
 	}
-	_ = d.log.Close()
+	d.cmd = nil
 }
 
 // headFor is the head of a request to one of the daemon's hooks.

@@ -45,9 +45,10 @@ func failures(ctx context.Context, b *bench, r *report) error {
 	if err != nil {
 		return err
 	}
-	d, err := startDaemon(ctx, b, "failures",
-		daemonRoute{name: "down", url: "http://" + down + okPath},
-		daemonRoute{name: "failing", url: "http://" + b.targetAt + failPath})
+	d, err := startDaemon(ctx, b, daemonSpec{name: "failures", routes: []daemonRoute{
+		{name: "down", url: "http://" + down + okPath},
+		{name: "failing", url: "http://" + b.targetAt + failPath},
+	}})
 	if err != nil {
 		return err
 	}

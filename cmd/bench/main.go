@@ -3,6 +3,7 @@
 //
 //	go run ./cmd/bench
 //	go run ./cmd/bench --only speed --callers 64 --rounds 5 --json
+//	go run ./cmd/bench --only journal,accept,claim,restart --dir /var/tmp
 //
 // Events that get lost, change on their way or are not answered with success
 // make it fail: speed counts only if all of them arrived.
@@ -39,8 +40,11 @@ type options struct {
 	duration, warmup time.Duration
 	rounds           int
 	callers          []int
+	acceptCallers    []int // of the section "accept"
 	only             []string
 	failures         int
+	open             int
+	dir              string
 	json             bool
 	hookline         string
 }
@@ -69,7 +73,13 @@ func sections() []section {
 	for _, race := range []race{speed, hop} {
 		out = append(out, section{name: race.name, run: race.run, contestants: race.names()})
 	}
-	return append(out, section{name: "failures", run: failures})
+	return append(out,
+		section{name: "failures", run: failures},
+		section{name: journalSection, run: journalRun, contestants: journalRace.names()},
+		section{name: acceptSection, run: acceptRun, contestants: keeperNames(acceptSection, acceptKeepers)},
+		section{name: claimSection, run: claimRun, contestants: keeperNames(claimSection, claimKeepers)},
+		section{name: restartSection, run: restartRun},
+	)
 }
 
 // run is the program, and with "as" first one of its worker processes.
@@ -116,6 +126,8 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	callers := f.String("callers", "1,16,64", "numbers of callers at a time")
 	only := f.String("only", "", "sections or contestants, of: "+strings.Join(names(), ", "))
 	f.IntVar(&o.failures, "failures", 10000, "failing events of the section \"failures\", of which it has two batches")
+	f.IntVar(&o.open, "open", 100000, "open deliveries of the sections \"claim\" and \"restart\"")
+	f.StringVar(&o.dir, "dir", "", "`FOLDER` for everything, and so for the SQLite journals; otherwise the system's for temporary files")
 	f.BoolVar(&o.json, "json", false, "print JSON, with every single cell")
 	f.StringVar(&o.hookline, "hookline", "", "`PATH` of a hookline executable; otherwise it is built from this module")
 	if err := f.Parse(args); err != nil {
@@ -131,6 +143,10 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 		}
 		o.callers = append(o.callers, n)
 	}
+	o.acceptCallers = o.callers
+	if !given(f, "callers") {
+		o.acceptCallers = []int{16, 64} // one caller makes no backlog
+	}
 	if *only != "" {
 		o.only = strings.Split(*only, ",")
 		for _, name := range o.only {
@@ -139,10 +155,16 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 			}
 		}
 	}
-	if o.rounds < 1 || o.failures < 1 || o.duration <= 0 || o.warmup < 0 {
-		return o, errors.New("--rounds, --failures and --duration must be more than 0, and --warmup not less")
+	if o.rounds < 1 || o.failures < 1 || o.open < 1 || o.duration <= 0 || o.warmup < 0 {
+		return o, errors.New("--rounds, --failures, --open and --duration must be more than 0, and --warmup not less")
 	}
 	return o, nil
+}
+
+// given tells whether a flag is on the command line.
+func given(f *flag.FlagSet, name string) (yes bool) {
+	f.Visit(func(g *flag.Flag) { yes = yes || g.Name == name })
+	return yes
 }
 
 // maxCallers is what the daemon takes at a time with its defaults.
@@ -166,7 +188,10 @@ func (o *options) wants(s section) bool {
 // measure runs the sections.
 func measure(ctx context.Context, o options, progress io.Writer) (_ *report, err error) {
 	b := &bench{options: o, progress: progress}
-	if b.dir, err = os.MkdirTemp("", "hookline-bench-"); err != nil {
+	if b.dir, err = os.MkdirTemp(o.dir, "hookline-bench-"); err != nil {
+		return nil, fmt.Errorf("--dir must be a folder that can be written to: %w", err)
+	}
+	if b.dir, err = filepath.Abs(b.dir); err != nil {
 		return nil, err
 	}
 	defer func() { _ = os.RemoveAll(b.dir) }()

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // clockTick is the unit of times in /proc, which is the same on all of Linux's
@@ -114,4 +116,28 @@ func cpuModel() string {
 		}
 	}
 	return "unknown CPU"
+}
+
+// dataSync has the disk keep what was written.
+func dataSync(f *os.File) error { return unix.Fdatasync(int(f.Fd())) } //nolint:gosec // a descriptor fits
+
+// filesystem is the kind that dir is on: in memory, a sync costs nothing.
+func filesystem(dir string) string {
+	var s unix.Statfs_t
+	if err := unix.Statfs(dir, &s); err != nil {
+		return "unknown"
+	}
+	switch int64(s.Type) { //nolint:unconvert // some architectures have another type
+	case unix.TMPFS_MAGIC:
+		return "tmpfs, which is memory: a sync costs nothing there"
+	case unix.EXT4_SUPER_MAGIC:
+		return "ext4"
+	case unix.XFS_SUPER_MAGIC:
+		return "xfs"
+	case unix.BTRFS_SUPER_MAGIC:
+		return "btrfs"
+	case unix.OVERLAYFS_SUPER_MAGIC:
+		return "overlayfs"
+	}
+	return fmt.Sprintf("of type %#x", s.Type)
 }

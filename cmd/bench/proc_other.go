@@ -4,6 +4,7 @@ package main
 
 import (
 	"errors"
+	"os"
 	"runtime"
 	"time"
 )
@@ -14,3 +15,6 @@ func resourcesOf(int) (resources, error)       { return resources{}, errors.ErrU
 func childrenOf(int) (map[int][]string, error) { return nil, errors.ErrUnsupported }
 func kernel() string                           { return runtime.GOOS }
 func cpuModel() string                         { return runtime.GOARCH + " CPU" }
+
+func dataSync(f *os.File) error { return f.Sync() }
+func filesystem(string) string  { return "unknown" }

@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
-	"runtime"
 	"slices"
 	"time"
 )
@@ -16,6 +14,7 @@ type race struct {
 	name, title string
 	baseline    string // the contestant that the others are divided by
 	contestants []contestant
+	before      func() error // each round, may be nil
 }
 
 // contestant is one way for an event to go.
@@ -54,9 +53,11 @@ var speed = race{
 		}},
 		{name: "reverseproxy", start: func(ctx context.Context, b *bench) (*entry, error) { return enterProxy(ctx, b, false) }},
 		{name: "reverseproxy-pooled", extra: true, start: func(ctx context.Context, b *bench) (*entry, error) { return enterProxy(ctx, b, true) }},
-		{name: "hookline", start: func(ctx context.Context, b *bench) (*entry, error) { return enterHookline(ctx, b, "hookline", false) }},
+		{name: "hookline", start: func(ctx context.Context, b *bench) (*entry, error) {
+			return enterHookline(ctx, b, "hookline", "", false)
+		}},
 		{name: "hookline-transform", start: func(ctx context.Context, b *bench) (*entry, error) {
-			return enterHookline(ctx, b, "hookline-transform", true)
+			return enterHookline(ctx, b, "hookline-transform", "", true)
 		}},
 	},
 }
@@ -79,8 +80,10 @@ func enterProxy(ctx context.Context, b *bench, pooled bool) (*entry, error) {
 	return e, nil
 }
 
-func enterHookline(ctx context.Context, b *bench, name string, transform bool) (*entry, error) {
-	d, err := startDaemon(ctx, b, name, daemonRoute{name: "bench", url: "http://" + b.targetAt + okPath, transform: transform})
+func enterHookline(ctx context.Context, b *bench, name, journal string, transform bool) (*entry, error) {
+	d, err := startDaemon(ctx, b, daemonSpec{name: name, journal: journal, routes: []daemonRoute{
+		{name: "bench", url: "http://" + b.targetAt + okPath, transform: transform},
+	}})
 	if err != nil {
 		return nil, err
 	}
@@ -150,14 +153,7 @@ type cell struct {
 	P99       float64 `json:"p99_us"`
 	Ratio     float64 `json:"ratio,omitempty"` // to the baseline's PerSecond in the same round
 
-	// CPU is the microseconds per event of each kind of process; null where the
-	// system does not tell. Busy is the share of all cores that they took
-	// together, Own that of load generator and target, Others that of processes
-	// which are no part of this: with more than a few percent numbers mean little.
-	CPU    map[string]float64 `json:"cpu_us,omitempty"`
-	Busy   float64            `json:"busy,omitempty"`
-	Own    float64            `json:"busy_load_and_target,omitempty"`
-	Others float64            `json:"busy_others,omitempty"`
+	usage
 }
 
 func (r race) run(ctx context.Context, b *bench, report *report) (err error) {
@@ -174,6 +170,10 @@ func (r race) run(ctx context.Context, b *bench, report *report) (err error) {
 			continue
 		}
 		e, err := c.start(ctx, b)
+		if errors.Is(err, errAbsent) {
+			report.absent(b, c.name, err)
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.name, err)
 		}
@@ -182,7 +182,15 @@ func (r race) run(ctx context.Context, b *bench, report *report) (err error) {
 	}
 
 	var cells []cell
+	if len(names) == 0 {
+		return nil
+	}
 	for round := 1; round <= b.rounds; round++ {
+		if r.before != nil {
+			if err := r.before(); err != nil {
+				return err
+			}
+		}
 		for _, callers := range b.callers {
 			b.say("%s: round %d of %d, %d callers", r.name, round, b.rounds, callers)
 			from := len(cells)
@@ -243,14 +251,11 @@ func (b *bench) cell(e *entry, callers int) (c cell, faults []string, err error)
 	if err != nil {
 		return c, nil, err
 	}
-	own := map[string][]int{"load": {b.load.pid()}, "target": {b.target.pid()}}
-	maps.Copy(pids, own)
 	var before, after tally
 	if err := b.target.call("count", nil, &before); err != nil {
 		return c, nil, err
 	}
-	machineBefore, _ := machineTime() // its error is cpuTimes' error too
-	cpuBefore, err := cpuTimes(pids)
+	m, err := b.meter(pids)
 	if err != nil {
 		return c, nil, err
 	}
@@ -258,10 +263,9 @@ func (b *bench) cell(e *entry, callers int) (c cell, faults []string, err error)
 	if err := b.load.call("run", loadTime{Duration: b.duration}, &l); err != nil {
 		return c, nil, err
 	}
-	machineAfter, _ := machineTime()
-	cpuAfter, err := cpuTimes(pids)
+	used, err := m.read(l.Sent.Events, l.Elapsed)
 	if err != nil {
-		return c, nil, fmt.Errorf("a process has ended: %w", err)
+		return c, nil, err
 	}
 	if err := b.target.call("count", nil, &after); err != nil {
 		return c, nil, err
@@ -272,22 +276,9 @@ func (b *bench) cell(e *entry, callers int) (c cell, faults []string, err error)
 
 	c = cell{
 		Callers: callers, Events: l.Sent.Events, Errors: l.Failed, Seconds: l.Elapsed.Seconds(),
-		P50: microseconds(l.P50), P99: microseconds(l.P99),
+		P50: microseconds(l.P50), P99: microseconds(l.P99), usage: used,
 	}
 	c.PerSecond = float64(l.Sent.Events-l.Failed) / c.Seconds
-	if cpuBefore != nil && c.Events > 0 {
-		c.CPU = map[string]float64{}
-		all := l.Elapsed * time.Duration(runtime.NumCPU())
-		for label, t := range cpuAfter {
-			used := t - cpuBefore[label]
-			c.CPU[label] = microseconds(used) / float64(c.Events)
-			c.Busy += float64(used) / float64(all)
-			if own[label] != nil {
-				c.Own += float64(used) / float64(all)
-			}
-		}
-		c.Others = max(0, float64(machineAfter-machineBefore)/float64(all)-c.Busy)
-	}
 	if l.Failed > 0 {
 		faults = append(faults, fmt.Sprintf("%d of %d failed: %s", l.Failed, l.Sent.Events, l.Why))
 	}
@@ -300,24 +291,3 @@ func (b *bench) cell(e *entry, callers int) (c cell, faults []string, err error)
 	}
 	return c, faults, nil
 }
-
-// cpuTimes is the CPU time of each kind of process so far, nil if the system
-// does not tell.
-func cpuTimes(pids map[string][]int) (map[string]time.Duration, error) {
-	out := make(map[string]time.Duration, len(pids))
-	for label, all := range pids {
-		for _, pid := range all {
-			t, err := cpuTime(pid)
-			if errors.Is(err, errors.ErrUnsupported) {
-				return nil, nil
-			}
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", label, err)
-			}
-			out[label] += t
-		}
-	}
-	return out, nil
-}
-
-func microseconds(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }

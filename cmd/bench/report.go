@@ -18,6 +18,12 @@ type report struct {
 	Settings settings       `json:"settings"`
 	Races    []raceReport   `json:"races,omitempty"`
 	Failures *failureReport `json:"failures,omitempty"`
+	Journal  *journalReport `json:"journal,omitempty"`
+	Accept   *acceptReport  `json:"accept,omitempty"`
+	Claim    *claimReport   `json:"claim,omitempty"`
+	Restart  *restartReport `json:"restart,omitempty"`
+	// Absent is what could not be measured here, and why.
+	Absent []string `json:"absent,omitempty"`
 	// Faults are what must not be: events lost, changed, not answered with
 	// success, or resources that grew.
 	Faults []string `json:"faults"`
@@ -38,6 +44,8 @@ type settings struct {
 	Rounds  int     `json:"rounds"`
 	Callers []int   `json:"callers"`
 	Body    string  `json:"body"`
+	Folder  string  `json:"folder"` // of the SQLite journals
+	On      string  `json:"filesystem"`
 }
 
 func newReport(b *bench) *report {
@@ -48,6 +56,7 @@ func newReport(b *bench) *report {
 		},
 		Settings: settings{
 			Seconds: b.duration.Seconds(), Warmup: b.warmup.Seconds(), Rounds: b.rounds, Callers: b.callers, Body: sent.Text,
+			Folder: b.dir, On: filesystem(b.dir),
 		},
 		Faults: []string{},
 	}
@@ -63,6 +72,12 @@ func (b *bench) version() string {
 
 func (r *report) fault(format string, args ...any) {
 	r.Faults = append(r.Faults, fmt.Sprintf(format, args...))
+}
+
+// absent notes a contestant that is not here.
+func (r *report) absent(b *bench, name string, why error) {
+	b.say("%s is left out: %v", name, why)
+	r.Absent = append(r.Absent, fmt.Sprintf("%s: %v", name, why))
 }
 
 // raceReport is a race's cells, and what they come to over the rounds.
@@ -119,9 +134,7 @@ func summarize(cells []cell) summary {
 		for _, c := range cells {
 			all = append(all, f(c))
 		}
-		slices.Sort(all)
-		n := len(all)
-		return spread{Median: (all[(n-1)/2] + all[n/2]) / 2, Min: all[0], Max: all[n-1]}
+		return over(all)
 	}
 	s := summary{
 		Contestant: cells[0].Contestant, Callers: cells[0].Callers,
@@ -159,15 +172,31 @@ func (r *report) print(w io.Writer) error {
 	fmt.Fprintf(w, "%d cores, %s, %s, %s, %s, %s\n", m.Cores, m.CPU, m.Kernel, m.Go, m.Hookline, m.Time.Format(time.RFC3339))
 	fmt.Fprintf(w, "All on loopback, in turns: %d rounds of %gs a cell after %gs of warm-up; bodies of %d bytes.\n",
 		r.Settings.Rounds, r.Settings.Seconds, r.Settings.Warmup, len(r.Settings.Body))
+	fmt.Fprintf(w, "SQLite journals are in %s, a file system that is %s.\n", r.Settings.Folder, r.Settings.On)
+	for _, a := range r.Absent {
+		fmt.Fprintln(w, "Left out:", a)
+	}
 	for _, race := range r.Races {
 		if err := race.print(w); err != nil {
 			return err
+		}
+		if race.Name == journalSection && r.Journal != nil {
+			r.Journal.print(w)
 		}
 	}
 	if r.Failures != nil {
 		if err := r.Failures.print(w); err != nil {
 			return err
 		}
+	}
+	if r.Accept != nil {
+		r.Accept.print(w)
+	}
+	if r.Claim != nil {
+		r.Claim.print(w)
+	}
+	if r.Restart != nil {
+		r.Restart.print(w)
 	}
 	if len(r.Faults) == 0 {
 		fmt.Fprintln(w, "\nNo event was lost or changed, and every answer was the right one.")
@@ -188,7 +217,7 @@ func (r *raceReport) labels() []string {
 			found[label] = true
 		}
 	}
-	order := []string{"load", "target", "proxy", "hookline", "http child", "script child", "child"}
+	order := []string{"load", "target", "proxy", "hookline", "http child", "script child", "child", "other child"}
 	return slices.SortedFunc(maps.Keys(found), func(a, b string) int {
 		return slices.Index(order, a) - slices.Index(order, b)
 	})

@@ -12,6 +12,7 @@ import (
 // credential.
 type target struct {
 	expect atomic.Pointer[expectation]
+	watch  atomic.Pointer[watch]
 	n      counts
 }
 
@@ -67,6 +68,20 @@ func (t *target) operations() operations {
 		"expect": operation(func(e expectation) (none, error) {
 			t.expect.Store(&e)
 			return none{}, nil
+		}),
+		"watch": operation(func(s watchSpec) (none, error) {
+			w := newWatch(s)
+			if old := t.watch.Load(); s.Go && old != nil {
+				w.seen = old.seen
+			}
+			t.watch.Store(w)
+			return none{}, nil
+		}),
+		"watched": operation(func(none) (watched, error) {
+			if w := t.watch.Load(); w != nil {
+				return w.read(), nil
+			}
+			return watched{}, nil
 		}),
 		"count": operation(func(none) (tally, error) {
 			return tally{t.n.events.Load(), t.n.bytes.Load(), t.n.ids.Load(), t.n.wrong.Load()}, nil
@@ -136,6 +151,9 @@ func (t *target) answer(head, body, authorization []byte) []byte {
 		t.n.wrong.Add(1)
 	}
 	t.n.ids.Add(id)
+	if w := t.watch.Load(); w != nil {
+		w.saw(id)
+	}
 	return okAnswer
 }
 

@@ -20,6 +20,7 @@ const (
 	roleTarget = "target" // stands for the external system
 	roleProxy  = "proxy"  // httputil.ReverseProxy
 	rolePlugin = "plugin" // a transport plugin that does nothing
+	roleStamp  = "stamp"  // the http plugin, which tells when it is ready
 )
 
 // operations are what a role can be asked for, by name.
@@ -36,6 +37,9 @@ func runRole(role string, stdin io.Reader, stdout, stderr io.Writer) int {
 		ops = proxyOperations()
 	case rolePlugin:
 		servePlugin()
+		return 0
+	case roleStamp:
+		serveStamp()
 		return 0
 	default:
 		fmt.Fprintf(stderr, "bench: there is no role %q\n", role)
