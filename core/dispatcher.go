@@ -407,6 +407,9 @@ func wait(ctx context.Context, pause time.Duration) bool {
 func (d *Dispatcher) deliver(ctx context.Context, j *job) Outcome {
 	if j.Shape == ShapeOpen {
 		if out, ended := d.shape(ctx, j); ended {
+			if out.State == StateWaiting {
+				j.Attempts++ // or it would be tried for ever, and ever as soon
+			}
 			if j.reserved {
 				j.route.Transport.Gate.leave(1)
 				j.reserved = false
@@ -593,6 +596,7 @@ func (d *Dispatcher) settle(j *job, out *Outcome, told bool) {
 	}
 	s.State = out.State
 	stays := s.State.Open() || s.Blocks
+	s.Calm = told && !d.Background.expected(j.Lane)
 	s.Settled = func(p Promotion, err error) {
 		switch {
 		case err != nil:

@@ -103,6 +103,9 @@ type Settlement struct {
 	Reason   string // of ctx.skip, ctx.reject, or why it is held
 	Position string // in the script
 	Attempts []Attempt
+	// Calm: nobody waits for it, so it may be written with what comes next, within
+	// a few milliseconds.
+	Calm bool
 	// Settled, if set, is called once the settlement is durable, or could not be
 	// made because the delivery is no longer this node's. It must not block.
 	Settled func(Promotion, error)

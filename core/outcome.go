@@ -90,7 +90,7 @@ func (e *Expired) Error() string { return fmt.Sprintf("%s is %s", e.Setting, e.A
 // only code and position are fit for a log.
 type ScriptError struct {
 	Code      Code   // TransformFailed or ScriptTimeout
-	Blameless bool   // the script did not run: its process was not there
+	Blameless bool   // the script had no fair run: its process was gone, or busy with others
 	Position  string // "file:line:column", "" if it is not known
 	Text      string // what was thrown
 }

@@ -298,6 +298,16 @@ func (s *Scheduler) expect(lane string) *turn {
 	return t
 }
 
+// expected tells whether somebody listens to the lane.
+func (s *Scheduler) expected(lane string) bool {
+	if s == nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.turns[lane]) > 0
+}
+
 func (s *Scheduler) forget(lane string, t *turn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

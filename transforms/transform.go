@@ -85,8 +85,9 @@ func (t *Transform) Transform(ctx context.Context, ev *core.Event, route *core.R
 			}
 			return t.result(ctx, out, route, deliveryID)
 		case status.Code(err) == codes.DeadlineExceeded:
+			// The process as a whole hangs: nothing says that it is for this script.
 			t.kill(client, ev, route, deliveryID)
-			return core.Shaped{}, t.expired(ctx, route, "", "the script process did not answer in time")
+			return core.Shaped{}, blameless(t.expired(ctx, route, "", "the script process did not answer in time"))
 		case status.Code(err) == codes.NotFound && !reloaded:
 			// A process without the script cannot be; if it is, mend it.
 			reloaded = true
@@ -97,7 +98,7 @@ func (t *Transform) Transform(ctx context.Context, ev *core.Event, route *core.R
 		case attempt < maxReruns && lost(err):
 			t.engine.await(ctx, gone)
 		case lost(err):
-			return core.Shaped{}, failed("", "the script process ended each time while the script ran")
+			return core.Shaped{}, blameless(failed("", "the script process ended each time while the script ran"))
 		default:
 			return core.Shaped{}, failed("", "the script process failed: "+err.Error())
 		}
@@ -121,6 +122,8 @@ func (t *Transform) result(ctx context.Context, out *pb.RunResponse, route *core
 	case f.GetReason() == pb.Reason_REASON_TIMEOUT, f.GetReason() == pb.Reason_REASON_STUCK,
 		f.GetReason() == pb.Reason_REASON_QUEUED && isOver(ctx):
 		return core.Shaped{}, t.expired(ctx, route, f.GetPosition(), f.GetText())
+	case f.GetReason() == pb.Reason_REASON_QUEUED:
+		return core.Shaped{}, blameless(failed("", f.GetText()))
 	case f != nil:
 		err := failed(f.GetPosition(), f.GetText())
 		t.show(deliveryID, err.Error())
@@ -157,6 +160,14 @@ func (t *Transform) unavailable(ctx context.Context, err error) error {
 		return &timeoutError{script, budget}
 	}
 	return script
+}
+
+// blameless marks an error of a script that had no fair run: it is tried again.
+func blameless(err error) error {
+	if script, ok := errors.AsType[*core.ScriptError](err); ok {
+		script.Blameless = true
+	}
+	return err
 }
 
 func failed(position, text string) *core.ScriptError {

@@ -22,13 +22,15 @@ func checkCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "check", Short: "Check the configuration: scripts, plugins, certificates, targets", Args: noArgs,
 		Long: `Do everything that a start does, except listening: read the configuration, compile
-the transforms, start and configure the plugins, read the certificates. With --probe,
-also try to reach each target, without a delivery.
+the transforms, start and configure the plugins, read the certificates, look at the
+journal without a change to it. With --probe, also try to reach each target, without a
+delivery, and the journal's Postgres database.
 
 If a daemon of this configuration runs on the set that was accepted last, because it
 could not use the files, that is told too.
 
-Exit code 0: all is well; 1: a probe failed; 2: the configuration is bad.`,
+Exit code 0: all is well; 1: the journal cannot be used or a probe failed; 2: the
+configuration is bad.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			report, err := check(c, &flags, probe)
 			daemon := recalledDaemon(c, &flags, asJSON)
@@ -65,7 +67,7 @@ Exit code 0: all is well; 1: a probe failed; 2: the configuration is bad.`,
 		},
 	}
 	flags.add(c)
-	c.Flags().BoolVar(&probe, "probe", false, "try to reach each target, without a delivery")
+	c.Flags().BoolVar(&probe, "probe", false, "try to reach each target, without a delivery, and the journal's database")
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }
@@ -129,6 +131,11 @@ func printReport(w io.Writer, r *app.CheckReport) {
 			verdict += " (" + t.Probe.Detail + ")"
 		}
 		fmt.Fprintf(w, "  its target %s\n", verdict)
+	}
+	if !r.Journal.OK {
+		fmt.Fprint(w, "journal CANNOT be used: ", r.Journal.Detail, "\n")
+	} else {
+		fmt.Fprintln(w, "journal:", r.Journal.Detail)
 	}
 	if !r.Failed() {
 		fmt.Fprintln(w, "ok")

@@ -40,12 +40,17 @@ func deliveriesListCommand() *cobra.Command {
 	var f journal.DeliveryFilter
 	var states []string
 	var code string
+	var stuck bool
 	c := &cobra.Command{
 		Use: "list", Short: "List deliveries, the newest first", Args: noArgs,
-		Long: `List the deliveries in the running daemon's journal, the newest first.
+		Long: `List the deliveries in the running daemon's journal, the newest first. DUE is when
+the next attempt is made; "behind" waits for an earlier one of its record.
+
+With --stuck, list what waits for you: nothing sends it by itself, and its record's
+later events wait behind it. Retry or cancel it.
 
 Exit code 0: listed; 1: the daemon cannot; 2: a wrong flag; 3: no daemon answers.`,
-		Example: "  hookline deliveries list --state held,dead --route ehr",
+		Example: "  hookline deliveries list --stuck\n  hookline deliveries list --state held,dead --route ehr",
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := pageOf(f.Limit); err != nil {
 				return err
@@ -54,7 +59,11 @@ Exit code 0: listed; 1: the daemon cannot; 2: a wrong flag; 3: no daemon answers
 			for _, s := range states {
 				f.States = append(f.States, core.State(s))
 			}
-			page, err := o.client().Deliveries(c.Context(), f)
+			list := (*admin.Client).Deliveries
+			if stuck {
+				list = (*admin.Client).Stuck
+			}
+			page, err := list(o.client(), c.Context(), f)
 			if err != nil {
 				return told(err)
 			}
@@ -77,6 +86,7 @@ Exit code 0: listed; 1: the daemon cannot; 2: a wrong flag; 3: no daemon answers
 	l.StringSliceVar(&states, "state", nil, "only in these `STATES`, divided by commas: queued, running, waiting, unknown, held, delivered, skipped, rejected, dead, cancelled")
 	l.StringVar(&code, "code", "", "only with this code, such as connection_refused")
 	l.StringVar(&f.Event, "event", "", "only of the event with this id or reference")
+	l.BoolVar(&stuck, "stuck", false, "only those that wait for you, and hold their record's later events")
 	addPage(c, &f.Limit, &f.Cursor)
 	return c
 }
@@ -86,14 +96,21 @@ func printDeliveries(w io.Writer, page *admin.DeliveryPage) {
 	row(t, "TIME", "DELIVERY", "EVENT", "ROUTE", "RECORD", "STATE", "CODE", "ATTEMPTS", "DUE")
 	for i := range page.Deliveries {
 		d := &page.Deliveries[i]
-		due := ""
-		if d.State.Open() && !d.DueAt.IsZero() {
-			due = d.DueAt.UTC().Format(time.RFC3339)
-		}
-		row(t, d.CreatedAt.UTC().Format(time.RFC3339), d.ID, d.Ref, d.Route, d.TransID, string(d.State), string(d.Code), strconv.Itoa(d.Attempts), due)
+		row(t, d.CreatedAt.UTC().Format(time.RFC3339), d.ID, d.Ref, d.Route, d.TransID, string(d.State), string(d.Code), strconv.Itoa(d.Attempts), due(d))
 	}
 	_ = t.Flush()
 	more(w, page.Next)
+}
+
+// due is when a delivery is tried next, "" for not by itself.
+func due(d *admin.Delivery) string {
+	switch {
+	case !d.State.Open() || d.DueAt.IsZero():
+		return ""
+	case !d.Head:
+		return "behind"
+	}
+	return d.DueAt.UTC().Format(time.RFC3339)
 }
 
 // act is something that an operator does to deliveries.

@@ -210,7 +210,7 @@ func eventsShowCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "show ID|REFERENCE", Short: "Show all that is known of one event",
 		Long: `Show one event: what came, what the caller was told and when, and each delivery
-with its attempts. It is named by its id, or by the reference that the site's user
+with its attempts and what operators did to it. It is named by its id, or by the reference that the site's user
 has read on the screen.
 
 With --body, print what came, byte for byte, and nothing else. It may hold data of
@@ -275,7 +275,9 @@ func printEvent(w io.Writer, e *admin.EventDetail, now time.Time) {
 	line("body", "%d bytes", e.Size)
 	if r := e.Refused; r != nil {
 		line("refused", "%s", r.Code)
-		line("  key", "%s", cmp.Or(r.Key, "the body as a whole"))
+		if r.Key == "" || !strings.HasPrefix(r.Rule, r.Key) {
+			line("  key", "%s", cmp.Or(r.Key, "the body as a whole"))
+		}
 		line("  rule", "%s", r.Rule)
 	}
 	if a := e.Answer; a == nil {
@@ -335,17 +337,34 @@ func printDelivery(w io.Writer, d *admin.DeliveryDetail, now time.Time) {
 		}
 		line("message", s)
 	}
-	if len(d.History) == 0 {
+	printHistory(w, d.History)
+	printActs(w, d.Acts)
+}
+
+func printHistory(w io.Writer, history []admin.Attempt) {
+	if len(history) == 0 {
 		return
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row(t, "  ATTEMPT", "TIME", "TOOK", "CODE", "TARGET", "DETAIL")
-	for _, a := range d.History {
+	for _, a := range history {
 		status := ""
 		if a.TargetStatus != 0 {
 			status = strconv.Itoa(a.TargetStatus)
 		}
 		row(t, "  "+strconv.Itoa(a.N), a.StartedAt.String(), milliseconds(a.TookMS).String(), string(a.Code), status, a.Detail)
+	}
+	_ = t.Flush()
+}
+
+func printActs(w io.Writer, acts []admin.Done) {
+	if len(acts) == 0 {
+		return
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	row(t, "  ACT", "TIME", "BY", "WAS", "NOW", "REASON")
+	for _, a := range acts {
+		row(t, "  "+a.Act, a.At.String(), a.Actor, string(a.Was), string(a.Now), a.Reason)
 	}
 	_ = t.Flush()
 }

@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -25,6 +26,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/hookline/hookline/core/app"
+	"github.com/hookline/hookline/core/journal"
 )
 
 // The test binary is hookline when it is asked to be, and its children.
@@ -49,7 +51,11 @@ func hookline(t *testing.T, env []string, args ...string) *exec.Cmd {
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, exe, args...)
 	cmd.Dir = repository
-	cmd.Env = append(append(os.Environ(), "HOOKLINE_TEST_MAIN=1"), env...)
+	cmd.Env = append(os.Environ(), "HOOKLINE_TEST_MAIN=1")
+	if !slices.Contains(args, "--config") { // the repository keeps no journal
+		cmd.Env = append(cmd.Env, "HOOKLINE__JOURNAL__URL=sqlite:"+filepath.Join(t.TempDir(), "hookline.db"))
+	}
+	cmd.Env = append(cmd.Env, env...)
 	return cmd
 }
 
@@ -240,6 +246,15 @@ func TestWrongUse(t *testing.T) {
 	if err := os.WriteFile(bad, []byte("[server]\nlisen = []\n[hooks.demo]\nanonymous = true\n[transports.ehr]\nplugin = \"htp\"\n[routes.ehr]\nhooks = [\"dem\"]\ntransport = \"ehr\"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	beside := t.TempDir() // a journal with an accepted configuration, and another file's name
+	s, err := journal.Open(t.Context(), journal.Options{URL: "sqlite:" + filepath.Join(beside, "hookline.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	host, _ := os.Hostname()
+	if err := errors.Join(s.Accept(t.Context(), journal.Set{Node: host, Config: []byte("[hooks.demo]\nanonymous = true\n")}), s.Close()); err != nil {
+		t.Fatal(err)
+	}
 	for _, tt := range []struct {
 		args []string
 		code int
@@ -249,6 +264,7 @@ func TestWrongUse(t *testing.T) {
 		{[]string{"serve", "now"}, 2, []string{`hookline serve does not know "now"`, "hookline serve --help"}},
 		{[]string{"serve", "--conf"}, 2, []string{"--conf", "hookline serve --help"}},
 		{[]string{"serve", "--config", "no-such.toml"}, 2, []string{"no-such.toml", "--config"}},
+		{[]string{"serve", "--config", filepath.Join(beside, "config.tml")}, 2, []string{"config.tml", "--config"}},
 		{[]string{"serve", "--config", bad}, 2, []string{"bad.toml:2: server.lisen", "did you mean listen?", "routes.ehr.hooks", "demo"}},
 		{[]string{"check", "--config", bad}, 2, []string{"bad.toml:2: server.lisen"}},
 		{[]string{"send"}, 2, []string{"insert, update or review"}},
@@ -261,7 +277,7 @@ func TestWrongUse(t *testing.T) {
 		{[]string{"send", "update", "--unix", "/no/such/socket"}, 3, []string{"could not reach the hook", "/no/such/socket"}},
 		{[]string{"sink", "--listen", "9090"}, 2, []string{"127.0.0.1:9090"}},
 		{[]string{"sink", "--status", "99"}, 2, []string{"between 200 and 599"}},
-		{[]string{"reload", "--admin", "/no/such/socket"}, 3, []string{"no daemon answers", "/no/such/socket"}},
+		{[]string{"reload", "--admin", "/no/such/socket"}, 3, []string{"no daemon answers", "/no/such/socket", "--admin"}},
 		{[]string{"child", "transport", "nothing"}, 3, []string{"no such child"}},
 	} {
 		code, out, errs := finish(t, hookline(t, nil, tt.args...))
@@ -280,7 +296,7 @@ func TestCheck(t *testing.T) {
 	target := httptest.NewServer(http.NotFoundHandler())
 	url := "HOOKLINE__TRANSPORTS__EHR__SETTINGS__URL=" + target.URL
 	code, out, errs := finish(t, hookline(t, []string{url}, "check", "--probe"))
-	if code != 0 || !strings.Contains(out, "can be reached") || !strings.HasSuffix(out, "ok\n") {
+	if code != 0 || !strings.Contains(out, "can be reached") || !strings.HasSuffix(out, "hookline.db, will be created\nok\n") {
 		t.Errorf("exit %d\n%s%s", code, out, errs)
 	}
 	code, out, errs = finish(t, hookline(t, []string{url}, "check", "--probe", "--json"))
@@ -296,6 +312,7 @@ func TestCheck(t *testing.T) {
 	code, out, _ = finish(t, hookline(t, []string{url}, "check", "--probe", "--json"))
 	var report struct {
 		OK         bool
+		Journal    app.JournalReport
 		Transports []struct {
 			Plugin string
 			Probe  struct{ Code string }

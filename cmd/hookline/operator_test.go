@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"database/sql"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -114,21 +116,58 @@ func (s *site) good(args ...string) string {
 // await asks the daemon until a delivery is in the state.
 func (s *site) await(event, route string, state core.State) {
 	s.t.Helper()
-	client := admin.NewClient(filepath.Join(filepath.Dir(s.file), "hookline-admin.sock"))
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(20 * time.Second); ; <-tick.C {
+	client := s.client()
+	s.until("the delivery is "+string(state), func() bool {
 		page, err := client.Deliveries(s.t.Context(), journal.DeliveryFilter{Event: event, Route: route})
 		if err != nil || len(page.Deliveries) != 1 {
 			s.t.Fatalf("%+v, %v", page, err)
 		}
-		if page.Deliveries[0].State == state {
-			return
+		return page.Deliveries[0].State == state
+	})
+}
+
+// answered asks the daemon until it has written down what the caller was told,
+// for which nobody waits.
+func (s *site) answered(event string) {
+	s.t.Helper()
+	s.until("an answer is in the journal", func() bool {
+		e, err := s.client().Event(s.t.Context(), event)
+		if err != nil {
+			s.t.Fatal(err)
 		}
+		return e.Answer != nil
+	})
+}
+
+func (s *site) client() *admin.Client {
+	return admin.NewClient(filepath.Join(filepath.Dir(s.file), "hookline-admin.sock"))
+}
+
+func (s *site) until(what string, ok func() bool) {
+	s.t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(20 * time.Second); !ok(); <-tick.C {
 		if time.Now().After(end) {
-			s.t.Fatalf("the delivery is still %s", page.Deliveries[0].State)
+			s.t.Fatalf("it never came that %s", what)
 		}
 	}
+}
+
+// ready asks /readyz.
+func (s *site) ready() (status int, body string) {
+	s.t.Helper()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second}
+	resp, err := client.Get(strings.TrimSuffix(s.url, "/hooks/demo") + "/readyz")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return resp.StatusCode, string(text)
 }
 
 var (
@@ -184,6 +223,8 @@ func TestOperator(t *testing.T) {
 		t.Fatalf("%+v", first)
 	}
 	refused := s.send(`{"trans_id":1}`)
+	s.answered(first.Ref)
+	s.answered(refused.Ref)
 	s.await(first.Ref, "ehr", core.StateWaiting)
 	s.await(first.Ref, "lab", core.StateDelivered)
 
@@ -220,7 +261,6 @@ reference  REFERENC
 received  TIME on hook demo (study ABC-123, stage uat)
 body  14 bytes
 refused  invalid_event
-  key  OnInsert, OnUpdate, OnReview
   rule  OnInsert, OnUpdate, OnReview are missing or false: exactly one of them must be true
 answered  400 invalid_event at TIME, after SPAN
   told  `+strings.ReplaceAll(refused.Detail, refused.Ref, "REFERENC")+`
@@ -273,6 +313,10 @@ TIME  UUID  REFERENC  ehr  435  waiting  throttled_by_target  2  TIME
 	}
 	s.daemon.await(`"msg":"deliveries were acted on".*"act":"retry","ids":1,"done":1,"reason":"the EHR is up"`)
 	s.await(first.Ref, "ehr", core.StateDelivered)
+	if text = stable(s.good("events", "show", first.Ref)); !strings.Contains(text, "\n  ACT  TIME  BY  WAS  NOW  REASON\n  retry  TIME  ") ||
+		!strings.Contains(text, "  waiting  queued  the EHR is up\n") {
+		t.Errorf("what was done is not shown: %s", text)
+	}
 	if text = s.good("events", "list", "--record", "435"); !strings.Contains(text, "ehr delivered, lab delivered") {
 		t.Errorf("after the retry: %s", text)
 	}
@@ -329,8 +373,9 @@ TIME  UUID  REFERENC  ehr  435  waiting  throttled_by_target  2  TIME
 	if code, _, errs := finish(t, hookline(t, nil, "events", "lst")); code != 2 || !strings.Contains(errs, "did you mean list?") {
 		t.Errorf("a misspelt command: exit %d\n%s", code, errs)
 	}
-	if code, _, errs := s.run("check"); code != 0 || errs != "" {
-		t.Errorf("check: exit %d\n%s", code, errs)
+	used := fmt.Sprintf("journal: sqlite %s, schema 1, used by pid %d\nok\n", filepath.Join(filepath.Dir(s.file), "hookline.db"), s.daemon.cmd.Process.Pid)
+	if code, out, errs := s.run("check"); code != 0 || errs != "" || !strings.HasSuffix(out, used) {
+		t.Errorf("check: exit %d\n%s%swant %s", code, out, errs, used)
 	}
 	if code := s.daemon.stop(); code != 0 {
 		t.Errorf("serve: exit %d\n%s", code, s.daemon.all)
@@ -399,6 +444,175 @@ func TestOperatorWithoutAJournal(t *testing.T) {
 		if code, out, errs := s.run(args...); code != 1 || out != "" || !strings.Contains(errs, "journal.url is none") {
 			t.Errorf("%q: exit %d\n%s%s", args, code, out, errs)
 		}
+	}
+}
+
+// What waits for the operator can be listed, and what nobody would send is not
+// made due. The commands find the daemon although its secrets are not here.
+func TestStuck(t *testing.T) {
+	s := newSite(t, "")
+	text, err := os.ReadFile(s.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket := filepath.Join(filepath.Dir(s.file), "op.sock")
+	full := strings.Replace(string(text), `transport = "ehr"`, "transport = \"ehr\"\non_dead = \"hold\"", 1) +
+		"[hooks.other]\nemail = \"a@example.org\"\npassword = \"env:HOOKLINE_TEST_SECRET\"\n[admin]\nlisten = \"unix:op.sock\"\n"
+	s.write(full)
+	s.status.Store(http.StatusBadRequest)
+	s.daemon = launch(t, hookline(t, []string{"HOOKLINE_TEST_SECRET=s3cret-s3cret"}, "serve", "--config", s.file), false)
+	s.url = "http://" + s.daemon.await(`"on":"tcp://([^"]+)"`) + "/hooks/demo"
+	if code, _, errs := s.run("check"); code != 2 || !strings.Contains(errs, "HOOKLINE_TEST_SECRET") {
+		t.Fatalf("check: exit %d\n%s", code, errs)
+	}
+
+	dead := s.send(`{"trans_id":1,"form_id":319,"OnInsert":true}`)
+	behind := s.send(`{"trans_id":1,"form_id":319,"OnUpdate":true}`)
+	if dead.Status != 502 || behind.Status != 202 {
+		t.Fatalf("%+v\n%+v", dead, behind)
+	}
+	list := func(args ...string) (out []admin.Delivery) {
+		t.Helper()
+		var page admin.DeliveryPage
+		if err := json.Unmarshal([]byte(s.good(append([]string{"deliveries", "list", "--json"}, args...)...)), &page); err != nil {
+			t.Fatal(err)
+		}
+		return page.Deliveries
+	}
+	s.until("one is stuck", func() bool { return len(list("--stuck")) == 1 })
+	golden(t, "--stuck", s.good("deliveries", "list", "--stuck"), `TIME  DELIVERY  EVENT  ROUTE  RECORD  STATE  CODE  ATTEMPTS  DUE
+TIME  UUID  REFERENC  ehr  1  dead  rejected_by_target  1  -
+`)
+	golden(t, "all of the route", s.good("deliveries", "list", "--route", "ehr"), `TIME  DELIVERY  EVENT  ROUTE  RECORD  STATE  CODE  ATTEMPTS  DUE
+TIME  UUID  REFERENC  ehr  1  queued  -  0  behind
+TIME  UUID  REFERENC  ehr  1  dead  rejected_by_target  1  -
+`)
+	both := list("--route", "ehr")
+	if len(both) != 2 || both[0].Blocks || both[0].Head || !both[1].Blocks || !both[1].Head {
+		t.Errorf("%+v", both)
+	}
+	if got := list("--stuck", "--state", "held,queued"); len(got) != 0 {
+		t.Errorf("--stuck of other states: %+v", got)
+	}
+
+	start := strings.Index(full, "[routes.ehr]") // the route goes
+	s.write(full[:start] + full[strings.Index(full, "[routes.lab]"):])
+	s.good("reload")
+	s.daemon.await(`deliveries are held because`)
+	s.until("all of it is held", func() bool { return len(list("--state", "held")) == 1 })
+	code, out, errs := s.run("deliveries", "retry", both[0].ID, both[1].ID)
+	if code != 1 || out != "" || strings.Count(errs, "its route is not in the configuration") != 2 {
+		t.Errorf("retry: exit %d\n%s%s", code, out, errs)
+	}
+	if out := s.good("deliveries", "cancel", both[1].ID, "--reason", "gone"); !strings.Contains(out, "is cancelled") {
+		t.Error(out)
+	}
+	if got := list("--stuck"); len(got) != 1 || got[0].ID != both[0].ID || got[0].State != core.StateHeld || got[0].Blocks {
+		t.Errorf("stuck: %+v", got)
+	}
+	if _, err := os.Stat(socket); err != nil {
+		t.Error(err)
+	}
+}
+
+// Whoever spreads the calls learns that this daemon cannot keep events, and that
+// it can again, although none comes meanwhile.
+func TestReadyFollowsTheJournal(t *testing.T) {
+	s := newSite(t, "")
+	s.start()
+	if status, body := s.ready(); status != 200 {
+		t.Fatalf("%d %s", status, body)
+	}
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(filepath.Dir(s.file), "hookline.db")+"?_pragma=busy_timeout(10000)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	conn, err := db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	if _, err := conn.ExecContext(t.Context(), "begin immediate"); err != nil {
+		t.Fatal(err)
+	}
+	if a := s.send(`{"trans_id":1,"form_id":319,"OnInsert":true}`); a.Code != core.JournalUnavailable {
+		t.Errorf("%+v", a)
+	}
+	status, body := s.ready()
+	if status != 503 || !strings.Contains(body, "the log says why") {
+		t.Errorf("%d %s", status, body)
+	}
+	if _, err := conn.ExecContext(t.Context(), "rollback"); err != nil {
+		t.Fatal(err)
+	}
+	s.until("it is ready again", func() bool { status, body = s.ready(); return status == 200 })
+	if code := s.daemon.stop(); code != 0 {
+		t.Errorf("serve: exit %d", code)
+	}
+}
+
+// A journal that cannot be used is told before a start, and by it, in one voice.
+func TestCheckOfTheJournal(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		prepare string // SQL, or "" for no database at all
+		exit    int    // of serve
+		want    string
+	}{
+		{"no database", "", 3, "is corrupt: move it away together with its -wal and -shm files, and put a backup in its place"},
+		{"another program's", "create table t (x)", 0, "no journal of Hookline: change journal.url"},
+		{"newer", "insert into goose_db_version (version_id, is_applied) values (99, 1)", 3, "its schema has version 99 and this Hookline knows versions up to 1"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newSite(t, "")
+			file := filepath.Join(filepath.Dir(s.file), "hookline.db")
+			if tt.prepare == "" {
+				if err := os.WriteFile(file, bytes.Repeat([]byte("no database "), 1000), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				if tt.exit != 0 {
+					j, err := journal.Open(t.Context(), journal.Options{URL: "sqlite:" + file})
+					if err != nil {
+						t.Fatal(err)
+					}
+					if err := j.Close(); err != nil {
+						t.Fatal(err)
+					}
+				}
+				db, err := sql.Open("sqlite", "file:"+file)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := db.Exec(tt.prepare); err != nil {
+					t.Fatal(err)
+				}
+				if err := db.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			before, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			code, out, errs := s.run("check")
+			if code != 1 || errs != "" || !strings.Contains(out, "journal CANNOT be used: ") || !strings.Contains(out, tt.want) || strings.HasSuffix(out, "ok\n") {
+				t.Errorf("check: exit %d\n%s%s", code, out, errs)
+			}
+			after, err := os.ReadFile(file)
+			others, _ := filepath.Glob(file + "-*")
+			if err != nil || !bytes.Equal(before, after) || len(others) != 0 {
+				t.Errorf("check has changed something: %v, %q", err, others)
+			}
+			if tt.exit == 0 {
+				return
+			}
+			code, _, errs = finish(t, hookline(t, nil, "serve", "--config", s.file))
+			if code != tt.exit || !strings.Contains(errs, tt.want) || strings.Contains(errs, "journal: journal") || strings.Contains(errs, "no restart is needed") {
+				t.Errorf("serve: exit %d\n%s", code, errs)
+			}
+		})
 	}
 }
 

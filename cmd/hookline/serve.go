@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -44,7 +45,12 @@ func (f *configFlags) load() (*config.Config, error) {
 // recall is how a daemon with these flags starts when the file is bad.
 func (f *configFlags) recall() *app.Recall {
 	return &app.Recall{
-		Journal: func() (url, node string) { return config.FindJournal(f.path, f.overrides(), os.Environ()) },
+		Journal: func() (url, node string) {
+			if _, err := os.Stat(f.path); errors.Is(err, fs.ErrNotExist) {
+				return "", "" // no bad file but a wrong name: what lies there is another's
+			}
+			return config.FindJournal(f.path, f.overrides(), os.Environ())
+		},
 		Parse: func(source []byte) (*config.Config, error) {
 			return config.Parse(f.path, source, filepath.Dir(f.path), f.overrides(), os.Environ())
 		},
@@ -183,12 +189,8 @@ if anything is wrong nothing changes, and the reason is printed.`,
 	return c
 }
 
-// adminSocket is where the daemon of this configuration listens. If the file is
-// bad now, the daemon still runs on the last good one: its default place is the
-// best guess, and the daemon itself says what is wrong.
+// adminSocket is where the daemon of this configuration listens. Whether all of it
+// is good here and now is the daemon's to say.
 func adminSocket(flags *configFlags) string {
-	if c, err := flags.load(); err == nil && !c.Admin.Listen.IsZero() {
-		return c.Admin.Listen.Address
-	}
-	return filepath.Join(filepath.Dir(flags.path), "hookline-admin.sock")
+	return config.FindAdmin(flags.path, flags.overrides(), os.Environ())
 }

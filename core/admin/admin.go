@@ -31,7 +31,9 @@ type Options struct {
 	Reload  Reloader
 	Status  func() Status
 	Journal Journal // nil without a journal
-	Log     *slog.Logger
+	// Routes are the names of those in force; nil allows a retry on any.
+	Routes func() []string
+	Log    *slog.Logger
 }
 
 // Journal is what the operator can see of the journal, and do to it.
@@ -45,6 +47,7 @@ const (
 	headerTimeout = 5 * time.Second
 	bodyTimeout   = 10 * time.Second
 	callTimeout   = 30 * time.Second
+	readTimeout   = 5 * time.Second // of one read of the journal
 	reloadTimeout = time.Minute
 )
 
@@ -202,11 +205,11 @@ func fail(w http.ResponseWriter, err error) {
 		status = known.Status
 	case errors.Is(err, journal.ErrNotFound):
 		status = http.StatusNotFound
+	case errors.Is(err, journal.ErrUnavailable): // it has its own words, also for a time that ran out
+		status = http.StatusServiceUnavailable
 	case errors.Is(err, context.DeadlineExceeded):
 		status = http.StatusServiceUnavailable
 		err = fmt.Errorf("it took longer than %s: %w", callTimeout, err)
-	case errors.Is(err, journal.ErrUnavailable):
-		status = http.StatusServiceUnavailable
 	}
 	reply(w, status, failure{err.Error()})
 }

@@ -81,6 +81,14 @@ func (c *Client) Deliveries(ctx context.Context, f journal.DeliveryFilter) (*Del
 	return get[DeliveryPage](ctx, c, "/v1/deliveries", deliveryValues(f))
 }
 
+// Stuck lists those of them that wait for an operator: nothing sends them by
+// itself, and their record's later events wait behind them.
+func (c *Client) Stuck(ctx context.Context, f journal.DeliveryFilter) (*DeliveryPage, error) {
+	v := deliveryValues(f)
+	v.Set("stuck", "true")
+	return get[DeliveryPage](ctx, c, "/v1/deliveries", v)
+}
+
 // Retry makes deliveries due.
 func (c *Client) Retry(ctx context.Context, a Act) (*ActResults, error) {
 	return decode[ActResults](c.call(ctx, http.MethodPost, "/v1/deliveries/retry", callTimeout, a))
@@ -152,7 +160,7 @@ func (c *Client) call(ctx context.Context, method, path string, limit time.Durat
 		}
 		var dial *net.OpError
 		if errors.As(err, &dial) && dial.Op == "dial" {
-			return nil, fmt.Errorf("%w on %s (is it running, under this user, with this admin.listen?): %w", ErrNoDaemon, c.path, err)
+			return nil, fmt.Errorf("%w on %s (is it running, under this user? Name its socket with --admin if it is another): %w", ErrNoDaemon, c.path, err)
 		}
 		return nil, fmt.Errorf("the daemon on %s took the call and gave no answer: %w", c.path, err)
 	}

@@ -1,19 +1,23 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"unicode"
 
+	"github.com/hookline/hookline/core"
 	"github.com/hookline/hookline/core/journal"
 )
 
 type deliveryJournal interface {
 	Deliveries(ctx context.Context, f journal.DeliveryFilter) (page []journal.DeliveryRow, next string, err error)
+	RouteOf(ctx context.Context, id string) (route string, state core.State, err error)
 	Retry(ctx context.Context, actor, reason string, ids []string) ([]journal.ActResult, error)
 	Cancel(ctx context.Context, actor, reason string, ids []string) ([]journal.ActResult, error)
 }
@@ -23,11 +27,22 @@ func (a *api) deliveries(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := deliveryFilter(r)
+	f, stuck, err := deliveryFilter(r)
 	if err != nil {
 		return nil, err
 	}
-	rows, next, err := j.Deliveries(r.Context(), f)
+	list := j.Deliveries
+	if stuck {
+		list = func(ctx context.Context, f journal.DeliveryFilter) ([]journal.DeliveryRow, string, error) {
+			return onlyStuck(ctx, j, f)
+		}
+	}
+	var rows []journal.DeliveryRow
+	var next string
+	err = bounded(r.Context(), func(ctx context.Context) (err error) {
+		rows, next, err = list(ctx, f)
+		return err
+	})
 	if err != nil {
 		return nil, listError(err)
 	}
@@ -36,6 +51,34 @@ func (a *api) deliveries(r *http.Request) (any, error) {
 		page.Deliveries = append(page.Deliveries, deliveryOf(&rows[i]))
 	}
 	return page, nil
+}
+
+// maybeStuck are the states in which a delivery may have no next attempt.
+var maybeStuck = []core.State{core.StateUnknown, core.StateHeld, core.StateDead}
+
+// onlyStuck lists what f finds that waits for an operator: the first of its lane,
+// or one that has ended and blocks it, and nothing is due.
+func onlyStuck(ctx context.Context, j Journal, f journal.DeliveryFilter) (out []journal.DeliveryRow, next string, err error) {
+	want := cmp.Or(f.Limit, defaultPage)
+	if len(f.States) == 0 {
+		f.States = maybeStuck
+	}
+	for len(out) < want {
+		f.Limit = want - len(out) // so that the cursor is that of the last one
+		var rows []journal.DeliveryRow
+		if rows, next, err = j.Deliveries(ctx, f); err != nil {
+			return nil, "", err
+		}
+		for _, d := range rows {
+			if d.Head && d.Due.IsZero() && d.State != core.StateRunning {
+				out = append(out, d)
+			}
+		}
+		if f.Cursor = next; next == "" {
+			break
+		}
+	}
+	return out, next, nil
 }
 
 func (a *api) retry(r *http.Request) (any, error) {
@@ -47,7 +90,54 @@ func (a *api) retry(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return a.act(r, "retry", act, j.Retry)
+	return a.act(r, "retry", act, a.onRoutes(j))
+}
+
+// onRoutes is the journal's Retry for what is on a route in force. The rest would
+// be made due, and nobody would ever send it.
+func (a *api) onRoutes(j Journal) doer {
+	if a.Routes == nil {
+		return j.Retry
+	}
+	return func(ctx context.Context, actor, reason string, ids []string) ([]journal.ActResult, error) {
+		routes := a.Routes()
+		results := make([]journal.ActResult, len(ids))
+		var good []string
+		var at []int // of good, in results
+		for i, id := range ids {
+			var route string
+			var state core.State
+			err := bounded(ctx, func(ctx context.Context) (err error) {
+				route, state, err = j.RouteOf(ctx, id)
+				return err
+			})
+			if err != nil {
+				return nil, err
+			}
+			if route == "" || slices.Contains(routes, route) || !retriable(state) { // the journal has better words
+				good, at = append(good, id), append(at, i)
+				continue
+			}
+			results[i] = journal.ActResult{ID: id, Was: state, Now: state, Why: whyNoRoute}
+		}
+		if len(good) == 0 {
+			return results, nil
+		}
+		done, err := j.Retry(ctx, actor, reason, good)
+		if err != nil {
+			return nil, err
+		}
+		for i, res := range done {
+			results[at[i]] = res
+		}
+		return results, nil
+	}
+}
+
+const whyNoRoute = "cannot be sent, as its route is not in the configuration: bring it back and reload, or cancel it"
+
+func retriable(state core.State) bool {
+	return state.Open() && state != core.StateRunning || state == core.StateDead || state == core.StateCancelled
 }
 
 func (a *api) cancel(r *http.Request) (any, error) {

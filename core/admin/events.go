@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -16,6 +17,20 @@ type eventJournal interface {
 	Events(ctx context.Context, f journal.EventFilter) (page []journal.EventRow, next string, err error)
 	Event(ctx context.Context, idOrRef string) (*journal.EventDetail, error)
 	Body(ctx context.Context, id string) ([]byte, error)
+	Acts(ctx context.Context, eventID string) ([]journal.Act, error)
+}
+
+// bounded does one read of the journal, in bounded time: a page takes many, and
+// whoever has lost the database is to hear of it by the first.
+func bounded(ctx context.Context, read func(context.Context) error) error {
+	limited, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	err := read(limited)
+	if errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, journal.ErrUnavailable) && ctx.Err() == nil {
+		err = &Error{Status: http.StatusServiceUnavailable, Text: fmt.Sprintf(
+			"the journal has not answered within %s: look whether its database can be reached and is not overloaded", readTimeout)}
+	}
+	return err
 }
 
 // kept is the journal, if there is one.
@@ -35,7 +50,12 @@ func (a *api) events(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	rows, next, err := j.Events(r.Context(), f)
+	var rows []journal.EventRow
+	var next string
+	err = bounded(r.Context(), func(ctx context.Context) (err error) {
+		rows, next, err = j.Events(ctx, f)
+		return err
+	})
 	if err != nil {
 		return nil, listError(err)
 	}
@@ -43,7 +63,7 @@ func (a *api) events(r *http.Request) (any, error) {
 	for i := range rows {
 		e := Event{EventFacts: factsOf(&rows[i]), Deliveries: []DeliveryState{}}
 		if e.Refused == nil {
-			detail, err := j.Event(r.Context(), e.ID)
+			detail, err := one(r.Context(), j, e.ID)
 			if err != nil && !errors.Is(err, journal.ErrNotFound) {
 				return nil, err
 			}
@@ -61,7 +81,8 @@ func (a *api) events(r *http.Request) (any, error) {
 // listError tells what is wrong with a list's cursor: all else that the journal
 // refuses has been looked at before, and what befalls it is marked.
 func listError(err error) error {
-	if errors.Is(err, journal.ErrUnavailable) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	var known *Error
+	if errors.As(err, &known) || errors.Is(err, journal.ErrUnavailable) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
 	return refuse("%s", err.Error())
@@ -72,11 +93,27 @@ func (a *api) event(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	var acts []journal.Act
+	err = bounded(r.Context(), func(ctx context.Context) (err error) {
+		acts, err = a.Journal.Acts(ctx, detail.ID)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
 	out := EventDetail{EventFacts: factsOf(&detail.EventRow), Deliveries: []DeliveryDetail{}}
 	for i := range detail.Deliveries {
-		out.Deliveries = append(out.Deliveries, detailOf(&detail.Deliveries[i]))
+		out.Deliveries = append(out.Deliveries, detailOf(&detail.Deliveries[i], acts))
 	}
 	return out, nil
+}
+
+func one(ctx context.Context, j Journal, idOrRef string) (detail *journal.EventDetail, err error) {
+	err = bounded(ctx, func(ctx context.Context) (err error) {
+		detail, err = j.Event(ctx, idOrRef)
+		return err
+	})
+	return detail, err
 }
 
 func (a *api) find(r *http.Request) (*journal.EventDetail, error) {
@@ -91,7 +128,7 @@ func (a *api) find(r *http.Request) (*journal.EventDetail, error) {
 	if err != nil {
 		return nil, err
 	}
-	return j.Event(r.Context(), id)
+	return one(r.Context(), j, id)
 }
 
 func (a *api) body(r *http.Request) (any, error) {
@@ -99,7 +136,11 @@ func (a *api) body(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	body, err := a.Journal.Body(r.Context(), detail.ID)
+	var body []byte
+	err = bounded(r.Context(), func(ctx context.Context) (err error) {
+		body, err = a.Journal.Body(ctx, detail.ID)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

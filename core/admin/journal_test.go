@@ -117,8 +117,12 @@ func (d *desk) settle(delivery *core.Delivery, state core.State, code core.Code)
 	d.t.Helper()
 	done := make(chan error, 1)
 	receipt := transport.Receipt{Effect: transport.None, Code: code, Detail: "dial tcp 127.0.0.1:1", Body: []byte("the target quotes Jane Doe")}
+	due := time.Hour
+	if state == core.StateHeld {
+		due = -1
+	}
 	d.store.Settle(delivery, core.Settlement{
-		State: state, Code: code, Due: time.Hour, Reason: "a reason",
+		State: state, Code: code, Due: due, Reason: "a reason",
 		Attempts: []core.Attempt{{N: 1, Start: time.Now(), Took: 12 * time.Millisecond, Receipt: receipt}},
 		Settled:  func(_ core.Promotion, err error) { done <- err },
 	})
@@ -289,6 +293,28 @@ func TestPages(t *testing.T) {
 	if !slices.Equal(events, want) || !slices.Equal(deliveries, want) {
 		t.Errorf("events %q\ndeliveries %q\nwant %q", events, deliveries, want)
 	}
+	// In pages whose cursors lead on, with others between them that are not wanted.
+	deliveries = nil
+	for i := range 4 {
+		_, more := d.event(core.Insert, fmt.Sprint("due", i), "F", "{}", "ehr")
+		d.settle(more[0], core.StateUnknown, transport.Timeout)
+	}
+	g = journal.DeliveryFilter{Limit: 3}
+	for n := 0; ; n++ {
+		page, err := d.client.Stuck(t.Context(), g)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range page.Deliveries {
+			deliveries = append(deliveries, e.EventID)
+		}
+		if g.Cursor = page.Next; g.Cursor == "" || n > 9 {
+			break
+		}
+	}
+	if !slices.Equal(deliveries, want) {
+		t.Errorf("stuck %q\nwant %q", deliveries, want)
+	}
 	for _, f := range []journal.DeliveryFilter{
 		{States: []core.State{core.StateDead}}, {Route: "lab"}, {Code: transport.DNSError}, {Record: "9"}, {Event: uuid.NewString()},
 	} {
@@ -429,6 +455,7 @@ func TestWrongCalls(t *testing.T) {
 		{get, "/v1/events?cursor=-5", "", "", 400, []string{"cursor"}},
 		{get, "/v1/deliveries?cursor=zzzzzzzzzzzzzzzzzzzz", "", "", 400, []string{"cursor"}},
 		{get, "/v1/deliveries?state=held&state=gone", "", "", 400, []string{`state is "gone"`, "queued, running, waiting"}},
+		{get, "/v1/deliveries?stuck=1", "", "", 400, []string{`stuck is "1"`, "true or false"}},
 		{get, "/v1/deliveries?kind=insert", "", "", 400, []string{`no parameter "kind"`}},
 		{get, "/v1/deliveries?event=xyz", "", "", 400, []string{"event", `"xyz"`, "reference"}},
 		{get, "/v1/events/xyz", "", "", 400, []string{`"xyz" is no event`, "8 letters"}},

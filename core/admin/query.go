@@ -18,6 +18,8 @@ const (
 	maxValue = 512 // bytes: no name is longer
 	maxShown = 64  // of a value in an error
 	maxPage  = 1000
+
+	defaultPage = 50
 )
 
 // parameters are those of a call. The first thing that is wrong is kept.
@@ -159,12 +161,12 @@ func eventValues(f journal.EventFilter) url.Values {
 	return v
 }
 
-var deliveryParameters = []string{"hook", "route", "record", "state", "code", "event", "limit", "cursor"}
+var deliveryParameters = []string{"hook", "route", "record", "state", "code", "event", "stuck", "limit", "cursor"}
 
-func deliveryFilter(r *http.Request) (f journal.DeliveryFilter, err error) {
+func deliveryFilter(r *http.Request) (f journal.DeliveryFilter, stuck bool, err error) {
 	p, err := query(r, deliveryParameters, "state")
 	if err != nil {
-		return f, err
+		return f, false, err
 	}
 	f = journal.DeliveryFilter{
 		Hook: p.text("hook"), Route: p.text("route"), Record: p.text("record"),
@@ -176,7 +178,8 @@ func deliveryFilter(r *http.Request) (f journal.DeliveryFilter, err error) {
 			p.wrong("event: %s", err)
 		}
 	}
-	return f, p.err
+	stuck = p.yes("stuck")
+	return f, stuck, p.err
 }
 
 func deliveryValues(f journal.DeliveryFilter) url.Values {

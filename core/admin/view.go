@@ -114,10 +114,12 @@ type Delivery struct {
 	Position string     `json:"position,omitempty"` // in the script
 	Attempts int        `json:"attempts"`           // begun so far
 	Sent     int        `json:"sent"`               // messages that the target has confirmed
-	// Head: it is its turn in its lane. Blocks: what is behind it waits for it.
+	// Head: it is its turn in its lane. Blocks: it has ended, and what is behind it
+	// waits for it all the same.
 	Head   bool `json:"head"`
 	Blocks bool `json:"blocks"`
-	// DueAt is when it is tried next; absent for not by itself.
+	// DueAt is when it is tried next, not before it is the head; absent for not by
+	// itself.
 	DueAt     Time   `json:"due_at,omitzero"`
 	CreatedAt Time   `json:"created_at"`
 	BegunAt   Time   `json:"begun_at,omitzero"`
@@ -133,11 +135,23 @@ type DeliveryPage struct {
 	Next       string     `json:"next,omitempty"` // cursor of the next page
 }
 
-// DeliveryDetail is a delivery with its messages and attempts.
+// DeliveryDetail is a delivery with its messages, its attempts, and what operators did
+// to it.
 type DeliveryDetail struct {
 	Delivery
 	Messages []Message `json:"messages"`
 	History  []Attempt `json:"history"`
+	Acts     []Done    `json:"acts"`
+}
+
+// Done is what an operator has done to a delivery.
+type Done struct {
+	At     Time       `json:"at"`
+	Actor  string     `json:"actor"`
+	Act    string     `json:"act"` // "retry" or "cancel"
+	Reason string     `json:"reason,omitempty"`
+	Was    core.State `json:"was"`
+	Now    core.State `json:"now"`
 }
 
 // Message is a message without its payload.
@@ -208,13 +222,13 @@ func deliveryOf(r *journal.DeliveryRow) Delivery {
 	return Delivery{
 		ID: r.ID, EventID: r.Event.ID, Ref: r.Event.Ref, Hook: r.Hook, Route: r.Route, TransID: r.Event.TransID, Lane: r.Lane,
 		State: r.State, Code: r.Code, Reason: r.Reason, Position: r.Position, Attempts: r.Attempts, Sent: r.Sent,
-		Head: r.Head, Blocks: r.Blocks, DueAt: Time{r.Due}, CreatedAt: Time{r.Created}, BegunAt: Time{r.Begun},
+		Head: r.Head, Blocks: r.Blocks && !r.State.Open(), DueAt: Time{r.Due}, CreatedAt: Time{r.Created}, BegunAt: Time{r.Begun},
 		UpdatedAt: Time{r.Updated}, EndedAt: Time{r.Ended}, Script: r.Script, Revision: r.Revision,
 	}
 }
 
-func detailOf(d *journal.DeliveryDetail) DeliveryDetail {
-	out := DeliveryDetail{Delivery: deliveryOf(&d.DeliveryRow), Messages: []Message{}, History: []Attempt{}}
+func detailOf(d *journal.DeliveryDetail, acts []journal.Act) DeliveryDetail {
+	out := DeliveryDetail{Delivery: deliveryOf(&d.DeliveryRow), Messages: []Message{}, History: []Attempt{}, Acts: []Done{}}
 	for _, m := range d.Messages {
 		out.Messages = append(out.Messages, Message{N: m.N, ID: m.ID, ContentType: m.ContentType, Size: m.Size, Key: m.Key, Path: m.Path})
 	}
@@ -224,6 +238,11 @@ func detailOf(d *journal.DeliveryDetail) DeliveryDetail {
 			N: a.N, Message: a.Message, StartedAt: Time{a.Start}, TookMS: a.Took.Milliseconds(), Effect: r.Effect, Code: r.Code,
 			TargetStatus: r.TargetStatus, RetryAfterMS: r.RetryAfter.Milliseconds(), Detail: r.Detail,
 		})
+	}
+	for _, act := range acts {
+		if act.Delivery == d.ID {
+			out.Acts = append(out.Acts, Done{At: Time{act.At}, Actor: act.Actor, Act: act.Act, Reason: act.Reason, Was: act.Was, Now: act.Now})
+		}
 	}
 	return out
 }

@@ -48,7 +48,7 @@ type App struct {
 	store     *journal.Store  // nil without a journal
 	scheduler *core.Scheduler // nil without a journal
 	recalled  atomic.Pointer[recalled]
-	unguard   func() // ends guard; nil without it
+	unguard   func() // ends tend and guard; nil without a journal
 
 	listeners []net.Listener
 	serving   sync.WaitGroup // accept loops
@@ -84,7 +84,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	a.server = ingest.New(ingest.Options{
 		MaxBody: c.Server.MaxBody, MaxInFlight: c.Server.MaxInFlight,
 		HeaderTimeout: c.Server.HeaderTimeout, BodyTimeout: c.Server.BodyTimeout, IdleTimeout: c.Server.IdleTimeout,
-		TrustedProxies: c.Server.TrustedProxies, Log: a.log, Note: a.note,
+		TrustedProxies: c.Server.TrustedProxies, Log: a.log, Ready: a.ready, Note: a.note,
 	})
 	a.server.Use(a.current.set)
 	if err := a.listen(c); err != nil {

@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/hookline/hookline/core/config"
+	"github.com/hookline/hookline/core/journal"
 	"github.com/hookline/hookline/plugins/transport"
 )
 
@@ -24,6 +26,13 @@ type CheckReport struct {
 	Transports   []TransportReport   `json:"transports"`
 	Scripts      []ScriptReport      `json:"scripts"`
 	Certificates []CertificateReport `json:"certificates"`
+	Journal      JournalReport       `json:"journal"`
+}
+
+// JournalReport says whether the journal could be opened. Nothing is created.
+type JournalReport struct {
+	OK     bool   `json:"ok"`
+	Detail string `json:"detail"`
 }
 
 // TransportReport is a transport that was started and configured.
@@ -62,14 +71,14 @@ const warnBefore = 30 * 24 * time.Hour
 // probeTimeout bounds the probe of one target.
 const probeTimeout = 10 * time.Second
 
-// Failed tells whether a probe failed.
+// Failed tells whether the journal cannot be used, or a probe failed.
 func (r *CheckReport) Failed() bool {
-	return slices.ContainsFunc(r.Transports, func(t TransportReport) bool { return t.Probe != nil && !t.Probe.OK })
+	return !r.Journal.OK || slices.ContainsFunc(r.Transports, func(t TransportReport) bool { return t.Probe != nil && !t.Probe.OK })
 }
 
 // Check does everything that a start does, except listening: scripts are
-// compiled, plugins started and configured. With probe the targets are tried,
-// without a delivery.
+// compiled, plugins started and configured, and the journal is looked at. With
+// probe the targets are tried, without a delivery, and a journal's database.
 func Check(ctx context.Context, c *config.Config, log *slog.Logger, probe bool) (*CheckReport, error) {
 	a := &App{log: log, gates: map[string]gate{}}
 	defer a.release()
@@ -95,7 +104,46 @@ func Check(ctx context.Context, c *config.Config, log *slog.Logger, probe bool) 
 		return nil, &Unusable{Path: c.Path, Err: err}
 	}
 	r.transports(ctx, c, g, probe)
+	r.Journal = inspectJournal(ctx, c, probe)
 	return r, nil
+}
+
+func inspectJournal(ctx context.Context, c *config.Config, probe bool) JournalReport {
+	if c.Journal.None() {
+		return JournalReport{OK: true, Detail: "none"}
+	}
+	url, err := c.JournalURL()
+	if err != nil {
+		return JournalReport{Detail: err.Error()}
+	}
+	found, err := journal.Inspect(ctx, journal.Options{URL: url}, probe)
+	if err != nil {
+		return JournalReport{Detail: strings.TrimPrefix(atStart(err).Error(), "journal: ")}
+	}
+	return JournalReport{OK: true, Detail: describe(found)}
+}
+
+func describe(r journal.Report) string {
+	s := strings.TrimSpace(r.Kind + " " + r.Where)
+	switch {
+	case !r.Looked:
+		return s + ", not tried: that takes --probe"
+	case r.Kind == "memory":
+		return s + ", lost at the end"
+	case r.New:
+		s += ", will be created"
+	case r.Have < r.Know:
+		s += fmt.Sprintf(", schema %d, will be migrated to %d", r.Have, r.Know)
+	default:
+		s += fmt.Sprintf(", schema %d", r.Have)
+	}
+	switch {
+	case r.Used && r.PID != 0:
+		s += fmt.Sprintf(", used by pid %d", r.PID)
+	case r.Used:
+		s += ", used by a daemon"
+	}
+	return s
 }
 
 func (r *CheckReport) transports(ctx context.Context, c *config.Config, g *generation, probe bool) {

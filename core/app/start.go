@@ -124,7 +124,7 @@ const (
 func (a *App) openStore(ctx context.Context, o journal.Options) (err error) {
 	o.Node, o.Log = nodeName(o.Node), a.log
 	if a.store, err = journal.Open(ctx, o); err != nil {
-		return fmt.Errorf("journal: %w", err)
+		return atStart(err)
 	}
 	options := core.SchedulerOptions{Queue: a.store, Log: a.log, Poll: pollAlone}
 	if strings.HasPrefix(o.URL, "postgres") {
@@ -132,13 +132,69 @@ func (a *App) openStore(ctx context.Context, o journal.Options) (err error) {
 	}
 	a.scheduler = core.NewScheduler(options)
 	a.store.OnPromoted(a.scheduler.Wake)
+	guarded, cancel := context.WithCancel(context.Background())
+	var guarding sync.WaitGroup
+	guarding.Go(func() { a.tend(guarded) })
 	if options.Shared {
-		ctx, cancel := context.WithCancel(context.Background())
-		var guarding sync.WaitGroup
-		guarding.Go(func() { a.guard(ctx) })
-		a.unguard = func() { cancel(); guarding.Wait() }
+		guarding.Go(func() { a.guard(guarded) })
 	}
+	a.unguard = func() { cancel(); guarding.Wait() }
 	return nil
+}
+
+// atStart tells why the journal cannot be opened. What goes on by itself in a
+// daemon that runs does not in one that has not started.
+func atStart(err error) error {
+	if !errors.Is(err, journal.ErrUnavailable) {
+		return err
+	}
+	return &startError{err}
+}
+
+type startError struct{ err error }
+
+var byItself = strings.NewReplacer("; no restart is needed", "", ", it goes on by itself", "", ": it goes on by itself once the database is back", "")
+
+func (e *startError) Error() string {
+	return byItself.Replace(e.err.Error()) + ". Start Hookline again afterwards"
+}
+
+func (e *startError) Unwrap() error { return e.err }
+
+// Times of tend.
+const (
+	tendEvery = 2 * time.Second
+	probeMost = time.Second
+)
+
+// tend tries a journal that could not be written, as a daemon that is not ready
+// may get nothing more to write.
+func (a *App) tend(ctx context.Context) {
+	t := time.NewTicker(tendEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		if a.store.Unavailable() != nil {
+			ctx, cancel := context.WithTimeout(ctx, probeMost)
+			_ = a.store.Probe(ctx) // it is logged, and shows in Unavailable
+			cancel()
+		}
+	}
+}
+
+// ready is what /readyz asks: an event that cannot be kept is refused.
+func (a *App) ready() error {
+	if a.store == nil {
+		return nil
+	}
+	if err := a.store.Live(); err != nil {
+		return err
+	}
+	return a.store.Unavailable()
 }
 
 // guard ends what is under way when this daemon has lost the database for so long

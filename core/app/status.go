@@ -16,9 +16,20 @@ func (a *App) adminOptions(c *config.Config) admin.Options {
 		Status: func() admin.Status { return a.status(started, kind) },
 	}
 	if a.store != nil {
-		o.Journal = a.store
+		o.Journal, o.Routes = a.store, a.routes
 	}
 	return o
+}
+
+// routes are the names of those in force.
+func (a *App) routes() []string {
+	a.reloading.Lock()
+	defer a.reloading.Unlock()
+	names := make([]string, 0, len(a.current.config.Routes))
+	for _, r := range a.current.config.Routes {
+		names = append(names, r.Name)
+	}
+	return names
 }
 
 // journalKind is the scheme of the open journal's URL: the rest may hold a

@@ -237,27 +237,10 @@ func (d *decoder) checkUnkept(c *Config) {
 // at as much of the file as can be read, and never fails: url is then the default
 // beside the file. References are resolved. node is "" for the host's name.
 func FindJournal(path string, overrides map[string]string, environ []string) (url, node string) {
-	dir := filepath.Dir(path)
-	if full, err := filepath.Abs(dir); err == nil {
-		dir = full
-	}
+	dir := folderOf(path)
 	vars := environment(environ)
 	c := &Config{Dir: dir, environ: vars}
-
-	data, _ := readLimited(path, maxFile) // without it, there still is the environment
-	found := scanJournal(path, data)
-	known, _ := variables(vars)
-	for _, v := range known {
-		if len(v.path) == 2 && v.path[0] == "journal" {
-			found[v.path[1]] = vars[v.name]
-		}
-	}
-	for _, key := range []string{"url", "node"} {
-		if value, ok := overrides["journal."+key]; ok {
-			found[key] = value
-		}
-	}
-
+	found := find(path, overrides, vars, "journal", "url", "node")
 	if s, ok := found["node"].(string); ok && validNode(s) {
 		node = s
 	}
@@ -279,15 +262,54 @@ func FindJournal(path string, overrides map[string]string, environ []string) (ur
 	return url, node
 }
 
-// scanJournal reads the file's [journal] table, line by line if it is not TOML.
-func scanJournal(name string, data []byte) map[string]any {
+// FindAdmin finds the admin socket of a daemon whose configuration [Load] refuses
+// here and now, as FindJournal does: its secrets may be in the daemon's environment
+// only. The default is beside the file; "off" gives it too.
+func FindAdmin(path string, overrides map[string]string, environ []string) (socket string) {
+	dir := folderOf(path)
+	s, _ := find(path, overrides, environment(environ), "admin", "listen")["listen"].(string)
+	if a, err := parseAddress(s, dir); err == nil && a.Network == "unix" {
+		return a.Address
+	}
+	return abs(dir, strings.TrimPrefix(defaultAdmin, "unix:"))
+}
+
+func folderOf(path string) string {
+	dir := filepath.Dir(path)
+	if full, err := filepath.Abs(dir); err == nil {
+		return full
+	}
+	return dir
+}
+
+// find reads keys of a section from all layers, as far as they can be read.
+func find(path string, overrides, vars map[string]string, section string, keys ...string) map[string]any {
+	data, _ := readLimited(path, maxFile) // without it, there still is the environment
+	found := scan(path, data, section, keys...)
+	known, _ := variables(vars)
+	for _, v := range known {
+		if len(v.path) == 2 && v.path[0] == section {
+			found[v.path[1]] = vars[v.name]
+		}
+	}
+	for _, key := range keys {
+		if value, ok := overrides[section+"."+key]; ok {
+			found[key] = value
+		}
+	}
+	return found
+}
+
+// scan reads the file's table, line by line if it is not TOML.
+func scan(name string, data []byte, section string, keys ...string) map[string]any {
 	if tree, _, _ := layers(name, data, nil, nil); tree != nil {
-		if table, ok := tree["journal"].(map[string]any); ok {
+		if table, ok := tree[section].(map[string]any); ok {
 			return table
 		}
 		return map[string]any{}
 	}
 	found := map[string]any{}
+	wanted := regexp.MustCompile(`^\s*"?(?:` + strings.Join(append(keys, section), "|") + `)\b`)
 	table := ""
 	for line := range strings.Lines(strings.TrimPrefix(string(data), "\xef\xbb\xbf")) {
 		line = strings.TrimRight(line, "\r\n")
@@ -295,7 +317,7 @@ func scanJournal(name string, data []byte) map[string]any {
 			table = m[1]
 			continue
 		}
-		if table != "" && table != "journal" || len(line) > maxLine || !journalLine.MatchString(line) {
+		if table != "" && table != section || len(line) > maxLine || !wanted.MatchString(line) {
 			continue
 		}
 		// A line by itself is TOML again, with its quotes, escapes and comment.
@@ -304,7 +326,7 @@ func scanJournal(name string, data []byte) map[string]any {
 			continue
 		}
 		if table == "" {
-			one, _ = one["journal"].(map[string]any)
+			one, _ = one[section].(map[string]any)
 		}
 		for key, value := range one {
 			if _, twice := found[key]; !twice {
@@ -315,7 +337,4 @@ func scanJournal(name string, data []byte) map[string]any {
 	return found
 }
 
-var (
-	tableHeader = regexp.MustCompile(`^\s*\[+\s*"?([^\[\]"]*?)"?\s*\]+\s*(?:#.*)?$`)
-	journalLine = regexp.MustCompile(`^\s*"?(?:url|node|journal)\b`)
-)
+var tableHeader = regexp.MustCompile(`^\s*\[+\s*"?([^\[\]"]*?)"?\s*\]+\s*(?:#.*)?$`)

@@ -400,6 +400,37 @@ func TestFindJournalAgrees(t *testing.T) {
 	}
 }
 
+func TestFindAdmin(t *testing.T) {
+	const broken = "\n[routes.ehr\nhooks = [\"demo\"\n"
+	for _, tt := range []struct {
+		name, file string
+		environ    []string
+		want       string
+	}{
+		{name: "empty", want: "DIR/hookline-admin.sock"},
+		{name: "good", file: minimal + "[admin]\nlisten = \"unix:a.sock\"\n", want: "DIR/a.sock"},
+		{name: "absolute", file: "[admin]\nlisten = \"unix:///run/a.sock\"\n", want: "/run/a.sock"},
+		{name: "a secret is missing", file: "[admin]\nlisten = \"unix:a.sock\"\n[hooks.demo]\npassword = \"env:NONE\"\n", want: "DIR/a.sock"},
+		{name: "environment", file: "[admin]\nlisten = \"unix:a.sock\"\n", environ: []string{"HOOKLINE__ADMIN__LISTEN=unix:b.sock"}, want: "DIR/b.sock"},
+		{name: "broken", file: "[server]\nlisten = [\"unix:no.sock\"]\n[admin]\nlisten = \"unix:a.sock\"" + broken, want: "DIR/a.sock"},
+		{name: "broken, dotted", file: "admin.listen = \"unix:a.sock\"" + broken, want: "DIR/a.sock"},
+		{name: "off", file: "[admin]\nlisten = \"off\"\n", want: "DIR/hookline-admin.sock"},
+		{name: "tcp", file: "[admin]\nlisten = \"tcp://127.0.0.1:1\"\n", want: "DIR/hookline-admin.sock"},
+		{name: "no string", file: "admin.listen = 1\n", want: "DIR/hookline-admin.sock"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			path := filepath.Join(dir, "c.toml")
+			if err := os.WriteFile(path, []byte(tt.file), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if got, want := FindAdmin(path, nil, tt.environ), strings.ReplaceAll(tt.want, "DIR", dir); got != want {
+				t.Errorf("%q, want %q", got, want)
+			}
+		})
+	}
+}
+
 func FuzzFindJournal(f *testing.F) {
 	f.Add([]byte("[journal]\nurl = \"sqlite:x.db\"\n"), "sqlite:y.db")
 	f.Add([]byte("journal = { url = 'env:DB' }\n[x"), "")

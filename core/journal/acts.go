@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -119,7 +120,9 @@ func actOn(t tx, act, actor, reason string, res *ActResult) (found []core.Promot
 		res.Now = core.StateCancelled
 		err = t.do(step{q: qActCancel, args: []any{seq}})
 		if err == nil && head {
-			err = t.do(promoteStep(lane, func(p core.Promotion) { found = append(found, p) }))
+			for _, s := range promoteSteps(lane, nil, func(p core.Promotion) { found = append(found, p) }) {
+				err = errors.Join(err, t.do(s))
+			}
 		}
 	}
 	if err != nil {

@@ -23,7 +23,7 @@ func BenchmarkEvent(b *testing.B) {
 
 func bench(b *testing.B, url string, callers int) {
 	s := open(b, Options{URL: url})
-	body := make([]byte, 2048)
+	body := make([]byte, 85)
 	set := core.Settlement{State: core.StateDelivered, Code: transport.Delivered, Attempts: []core.Attempt{{
 		N: 1, Start: time.Now(), Took: time.Millisecond,
 		Receipt: transport.Receipt{Effect: transport.Done, Code: transport.Delivered, TargetStatus: 200, ContentType: "application/json", Body: []byte(`{"ok":true}`)},

@@ -10,6 +10,10 @@ var (
 	// ErrUnavailable means that the journal cannot be written, or read, now. The
 	// text of the error that wraps it says why and what to do.
 	ErrUnavailable = errors.New("the journal is not available")
+	// ErrUnsure is wrapped besides [ErrUnavailable] if it could not be found out
+	// whether what was to be written is: it may be seen, and delivered by another
+	// node, until it is taken back.
+	ErrUnsure = errors.New("it may have been written all the same")
 	// ErrNotFound means that the journal holds no such thing.
 	ErrNotFound = errors.New("not in the journal")
 	// ErrClosed means that the journal has been closed.
@@ -60,10 +64,21 @@ func (t *trouble) Error() string {
 }
 
 func (t *trouble) Unwrap() []error {
-	if t.err == nil {
-		return []error{ErrUnavailable}
+	all := []error{ErrUnavailable}
+	if t.unsure {
+		all = append(all, ErrUnsure)
 	}
-	return []error{ErrUnavailable, t.err}
+	if t.err != nil {
+		all = append(all, t.err)
+	}
+	return all
+}
+
+// sure is the same failure of what is now known not to be written.
+func (t *trouble) sure() *trouble {
+	known := *t
+	known.unsure = false
+	return &known
 }
 
 // troubleOf returns nil if err is about what was asked.

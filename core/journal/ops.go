@@ -23,19 +23,18 @@ const keyPruneEvery = 256
 // begun collects what the database says of a new delivery.
 type begun struct {
 	seq     int64
-	head    bool
 	at      time.Time
 	running bool
 	ahead   core.State
 	here    bool
 }
 
-func eventStep(ev *core.Event, code core.Code, key, rule string) step {
+func eventStep(ev *core.Event) step {
 	h := ev.Hook
 	return step{q: qEventInsert, args: []any{
 		ev.ID, ev.Ref, h.Name, h.Study, string(h.Stage), string(ev.Kind), clean(ev.TransID), clean(ev.FormID),
 		clean(ev.FormName), clean(ev.Workflow.ID), clean(ev.Workflow.Name), ev.ReceivedAt.UnixMicro(), ev.TraceParent,
-		string(code), clean(key), clean(rule), blob(ev.Body),
+		blob(ev.Body),
 	}}
 }
 
@@ -44,7 +43,7 @@ func (s *Store) Begin(ctx context.Context, e *core.Entry) error {
 	owner := s.owner()
 	results := make([]begun, len(e.Deliveries))
 	steps := make([]step, 0, 1+2*len(e.Deliveries))
-	steps = append(steps, eventStep(e.Event, "", "", ""))
+	steps = append(steps, eventStep(e.Event))
 	lanes := make([]string, 0, len(e.Deliveries))
 	for i, p := range e.Deliveries {
 		b := &results[i]
@@ -52,21 +51,21 @@ func (s *Store) Begin(ctx context.Context, e *core.Entry) error {
 		steps = append(steps, step{
 			q: qDeliveryInsert,
 			args: []any{
-				p.ID, e.Event.Hook.Name, p.Route, p.Lane, flag(p.Run), owner, p.Wait.Microseconds(),
-				int64(p.Shape), p.Script, p.Revision, e.Event.ID,
+				p.ID, e.Event.ID, e.Event.Hook.Name, p.Route, p.Lane, flag(p.Run), owner, p.Wait.Microseconds(),
+				int64(p.Shape), p.Script, p.Revision,
 			},
-			row: func(r row) {
-				b.seq, b.head, b.at = r.int(0), r.flag(1), r.time(2)
-				b.running = !r.null(2)
-			},
+			row: func(r row) { b.seq, b.at = r.int(0), r.time(1) },
+			did: func(id, _ int64, now time.Time) { b.seq, b.at = id, now },
 		}, step{
 			q: qHead, args: []any{p.Lane},
-			when: func() bool { return !b.head },
 			row: func(r row) {
-				if !b.head {
-					b.ahead = core.State(r.str(0))
-					b.here = b.ahead == core.StateRunning && r.str(1) == owner
+				state := core.State(r.str(1))
+				if r.int(0) == b.seq {
+					b.running = state == core.StateRunning
+					return
 				}
+				b.ahead = state
+				b.here = state == core.StateRunning && r.str(2) == owner
 			},
 		})
 		steps = append(steps, messageSteps(p.Delivery, true, owner)...)
@@ -157,7 +156,7 @@ func (s *Store) undoBegin(event string, lanes []string) *op {
 	}, {q: qKeyForget, args: []any{event}}}}
 	var found []core.Promotion
 	for _, lane := range lanes {
-		o.steps = append(o.steps, promoteStep(lane, func(p core.Promotion) { found = append(found, p) }))
+		o.steps = append(o.steps, promoteSteps(lane, nil, func(p core.Promotion) { found = append(found, p) })...)
 	}
 	o.reset = func() { found = nil }
 	o.end = func(err error) {
@@ -188,8 +187,9 @@ func (s *Store) undoRun(seq int64, owner string) *op {
 // Refused implements [core.Journal].
 func (s *Store) Refused(ctx context.Context, ev *core.Event, code core.Code, key, rule string) error {
 	return s.writer.do(ctx, &op{
-		name: "refused event " + ev.ID, steps: []step{eventStep(ev, code, key, rule)},
-		undo: func() *op { return s.undoBegin(ev.ID, nil) },
+		name:  "refused event " + ev.ID,
+		steps: []step{eventStep(ev), {q: qRefuse, args: []any{string(code), clean(key), clean(rule), ev.ID}}},
+		undo:  func() *op { return s.undoBegin(ev.ID, nil) },
 	})
 }
 
@@ -259,10 +259,18 @@ func (s *Store) Shaped(ctx context.Context, d *core.Delivery) error {
 	return nil
 }
 
-func promoteStep(lane string, found func(core.Promotion)) step {
-	return step{q: qPromote, args: []any{lane}, row: func(r row) {
-		found(core.Promotion{Seq: r.int(0), Route: r.str(1), Due: r.until(2)})
-	}}
+// promoteSteps make the first of those that wait the head of a lane that has none,
+// if when says so.
+func promoteSteps(lane string, when func() bool, found func(core.Promotion)) []step {
+	moved := false
+	tell := func(r row) { found(core.Promotion{Seq: r.int(0), Route: r.str(1), Due: r.until(2)}) }
+	return []step{
+		{
+			q: qPromote, args: []any{lane}, when: when, row: tell,
+			did: func(_, changed int64, _ time.Time) { moved = changed > 0 },
+		},
+		{q: qPeek, args: []any{lane}, lite: true, when: func() bool { return (when == nil || when()) && moved }, row: tell},
+	}
 }
 
 // Settle implements [core.Journal].
@@ -290,13 +298,12 @@ func (s *Store) Settle(d *core.Delivery, set core.Settlement) {
 			clean(set.Reason), clean(set.Position), ended, d.Seq, owner,
 		},
 		row: func(row) { ours = true },
+		did: func(_, changed int64, _ time.Time) { ours = changed > 0 },
 	})
-	o := &op{name: "outcome of delivery " + d.ID, reset: func() { ours, next = false, core.Promotion{} }}
+	o := &op{name: "outcome of delivery " + d.ID, calm: set.Calm, reset: func() { ours, next = false, core.Promotion{} }}
 	if !blocks {
 		o.lanes = []string{d.Lane}
-		promote := promoteStep(d.Lane, func(p core.Promotion) { next = p })
-		promote.when = func() bool { return ours }
-		steps = append(steps, promote)
+		steps = append(steps, promoteSteps(d.Lane, func() bool { return ours }, func(p core.Promotion) { next = p })...)
 	}
 	o.steps = steps
 	attempts, sent := int64(d.Attempts), int64(d.Sent)
@@ -357,7 +364,7 @@ func attemptOf(r row) core.Attempt {
 
 // Answered implements [core.Journal].
 func (s *Store) Answered(ev *core.Event, a core.AnswerRecord) {
-	s.writer.must(&op{name: "answer to event " + ev.ID, steps: []step{{q: qAnswer, args: []any{
+	s.writer.must(&op{name: "answer to event " + ev.ID, calm: true, steps: []step{{q: qAnswer, args: []any{
 		int64(a.Status), string(a.Code), clean(a.Detail), a.Gone.Microseconds(), ev.ID,
 	}}}})
 }
@@ -487,7 +494,11 @@ const (
 // Recover implements [core.Queue].
 func (s *Store) Recover(ctx context.Context, hold []string) (int, error) {
 	var found []core.Promotion
-	err := s.writer.do(ctx, &op{
+	orphans, err := s.any(ctx, qOrphan, s.owner())
+	if err != nil || !orphans {
+		return 0, err
+	}
+	err = s.writer.do(ctx, &op{
 		name: "recovery", reset: func() { found = nil },
 		script: func(t tx) error {
 			// Nodes first: one that comes back between the two statements finds
@@ -516,7 +527,11 @@ func (s *Store) HoldOthers(ctx context.Context, routes []string) (int, error) {
 	n := 0
 	count := func(row) { n++ }
 	args := []any{goneReason, list(routes)}
-	err := s.writer.do(ctx, &op{
+	strays, err := s.any(ctx, qStray, list(routes))
+	if err != nil || !strays {
+		return 0, err
+	}
+	err = s.writer.do(ctx, &op{
 		name: "hold of routes", reset: func() { n = 0 },
 		script: func(t tx) error {
 			if err := t.do(step{q: qHoldHeads, args: args, row: count}); err != nil {
@@ -529,6 +544,12 @@ func (s *Store) HoldOthers(ctx context.Context, routes []string) (int, error) {
 		return 0, err
 	}
 	return n, nil
+}
+
+// any tells whether a query finds something.
+func (s *Store) any(ctx context.Context, q query, args ...any) (found bool, err error) {
+	err = s.read(ctx, q, args, func(row) { found = true })
+	return found, err
 }
 
 // OnPromoted has f called when acts and recovery have made deliveries due, so

@@ -6,17 +6,18 @@ import (
 	"database/sql/driver"
 	"errors"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 )
 
-// pgPool is a few connections, opened when they are needed. It is in place of
-// pgxpool, which makes goroutines and a dependency of what fits here.
+// pgPool is a few connections, opened when they are needed.
 type pgPool struct {
 	config *pgx.ConnConfig
 	slots  chan pgSlot // one for each connection that may be; taken while in use
 	closed chan struct{}
+	drops  sync.WaitGroup
 }
 
 type pgSlot struct {
@@ -24,15 +25,26 @@ type pgSlot struct {
 	used time.Time
 }
 
-// pgIdle is after how long a connection is looked at before it is trusted.
-const pgIdle = time.Second
+// session is what the database calls a connection.
+type session struct {
+	pid   int32
+	start time.Time // the epoch if it may not be seen
+}
 
-func newPGPool(config *pgx.ConnConfig, n int) *pgPool {
+const (
+	// pgIdle is after how long a connection is looked at before it is trusted.
+	pgIdle     = time.Second
+	sessionKey = "hookline session"
+	// Asked, as what stands between may have its own idea of a pid.
+	askSession = `select pid, coalesce(backend_start, 'epoch') from pg_stat_activity where pid = pg_backend_pid()`
+)
+
+func newPGPool(config *pgx.ConnConfig, n int) (*pgPool, error) {
 	p := &pgPool{config: config, slots: make(chan pgSlot, n), closed: make(chan struct{})}
 	for range n {
 		p.slots <- pgSlot{}
 	}
-	return p
+	return p, nil
 }
 
 // acquire waits for a connection. Whoever gets one must release it.
@@ -45,14 +57,14 @@ func (p *pgPool) acquire(ctx context.Context) (*pgx.Conn, error) {
 	case <-ctx.Done():
 		return nil, &trouble{why: "all its connections are busy: look at the load of the database"}
 	}
-	if s.conn != nil && time.Since(s.used) > pgIdle && s.conn.Ping(ctx) != nil {
-		drop(s.conn)
+	if s.conn != nil && time.Since(s.used) > pgIdle && !alive(ctx, s.conn) {
+		p.discard(s.conn)
 		s.conn = nil
 	}
 	if s.conn != nil {
 		return s.conn, nil
 	}
-	conn, err := pgx.ConnectConfig(ctx, p.config.Copy())
+	conn, err := p.connect(ctx)
 	if err != nil {
 		p.slots <- pgSlot{}
 		return nil, err
@@ -60,9 +72,44 @@ func (p *pgPool) acquire(ctx context.Context) (*pgx.Conn, error) {
 	return conn, nil
 }
 
-func (p *pgPool) release(conn *pgx.Conn) {
-	if conn.IsClosed() || conn.PgConn().TxStatus() != 'I' {
+func (p *pgPool) connect(ctx context.Context) (*pgx.Conn, error) {
+	conn, err := pgx.ConnectConfig(ctx, p.config.Copy())
+	if err != nil {
+		return nil, err
+	}
+	s := &session{}
+	if err := conn.QueryRow(ctx, askSession).Scan(&s.pid, &s.start); err != nil {
 		drop(conn)
+		return nil, err
+	}
+	conn.PgConn().CustomData()[sessionKey] = s
+	return conn, nil
+}
+
+func sessionOf(conn *pgx.Conn) *session {
+	return conn.PgConn().CustomData()[sessionKey].(*session)
+}
+
+// broken tells whether the connection was lost, or left in the midst of something.
+func broken(conn *pgx.Conn) bool {
+	return conn.IsClosed() || conn.PgConn().IsBusy() || conn.PgConn().TxStatus() != 'I'
+}
+
+// alive leaves time for another connection.
+func alive(ctx context.Context, conn *pgx.Conn) bool {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	return conn.Ping(ctx) == nil
+}
+
+// discard has nobody wait for the end of a connection that may have hung up.
+func (p *pgPool) discard(conn *pgx.Conn) {
+	p.drops.Go(func() { drop(conn) })
+}
+
+func (p *pgPool) release(conn *pgx.Conn) {
+	if broken(conn) {
+		p.discard(conn)
 		conn = nil
 	}
 	p.slots <- pgSlot{conn: conn, used: time.Now()}
@@ -76,6 +123,7 @@ func (p *pgPool) close() {
 			drop(s.conn)
 		}
 	}
+	p.drops.Wait()
 }
 
 func drop(conn *pgx.Conn) {

@@ -10,10 +10,13 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/hookline/hookline/core"
 )
 
 const (
@@ -31,6 +34,11 @@ const lockLanes = `select pg_advisory_xact_lock(k) from unnest($1::bigint[]) k`
 type postgresEngine struct {
 	texts                  map[query]string
 	writer, reader, leases *pgPool
+
+	mu sync.Mutex
+	// doubtful are sessions whose connection was lost while they wrote. What was
+	// sent may arrive, and be committed, at any time until they have ended.
+	doubtful []*session
 }
 
 func openPostgres(ctx context.Context, raw string, log *slog.Logger) (_ *postgresEngine, err error) {
@@ -64,13 +72,23 @@ func openPostgres(ctx context.Context, raw string, log *slog.Logger) (_ *postgre
 	if err := migratePostgres(ctx, db, redacted(raw), log); err != nil {
 		return nil, postgresError(err, false)
 	}
-	e.writer, e.reader, e.leases = newPGPool(config, 1), newPGPool(config, readers), newPGPool(config, 1)
+	for _, p := range []struct {
+		pool **pgPool
+		n    int
+	}{{&e.writer, 1}, {&e.reader, readers}, {&e.leases, 1}} {
+		if *p.pool, err = newPGPool(config, p.n); err != nil {
+			_ = e.close()
+			return nil, err
+		}
+	}
 	return e, nil
 }
 
 func (e *postgresEngine) close() error {
 	for _, p := range []*pgPool{e.writer, e.reader, e.leases} {
-		p.close()
+		if p != nil {
+			p.close()
+		}
 	}
 	return nil
 }
@@ -103,11 +121,11 @@ func (e *postgresEngine) batch(ops []*op) (err error) {
 func (e *postgresEngine) once(ops []*op) error {
 	ctx, cancel := context.WithTimeout(context.Background(), pgBatch)
 	defer cancel()
-	conn, err := acquire(ctx, e.writer)
+	conn, err := e.toWrite(ctx, e.writer)
 	if err != nil {
 		return err
 	}
-	defer e.writer.release(conn)
+	defer e.written(e.writer, conn)
 
 	var b pgx.Batch
 	var names []string
@@ -124,6 +142,9 @@ func (e *postgresEngine) once(ops []*op) error {
 		}
 		for i := range o.steps {
 			s := &o.steps[i]
+			if s.lite {
+				continue
+			}
 			queued := b.Queue(e.texts[s.q], s.args...)
 			if s.row != nil {
 				queued.Query(func(rows pgx.Rows) error { return eachRow(rows, s.row) })
@@ -131,8 +152,91 @@ func (e *postgresEngine) once(ops []*op) error {
 		}
 	}
 	if err := conn.SendBatch(ctx, &b).Close(); err != nil {
-		return postgresError(err, true)
+		return commitError(err, conn)
 	}
+	return nil
+}
+
+// commitError explains an error of what may have committed.
+func commitError(err error, conn *pgx.Conn) error {
+	out := postgresError(err, true)
+	if troubleOf(out) == nil && conn.IsClosed() && !pgconn.SafeToRetry(err) {
+		return &trouble{why: whyLost, err: err, unsure: true}
+	}
+	return out
+}
+
+// toWrite takes a connection once nothing that was sent on an earlier one can be
+// committed any more. Nothing has been sent when it fails.
+func (e *postgresEngine) toWrite(ctx context.Context, pool *pgPool) (*pgx.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, pgTimeout)
+	defer cancel()
+	conn, err := acquire(ctx, pool)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.fence(ctx, conn); err != nil {
+		pool.release(conn)
+		return nil, err
+	}
+	return conn, nil
+}
+
+// written takes back a connection of toWrite.
+func (e *postgresEngine) written(pool *pgPool, conn *pgx.Conn) {
+	if broken(conn) {
+		e.mu.Lock()
+		e.doubtful = append(e.doubtful, sessionOf(conn))
+		e.mu.Unlock()
+	}
+	pool.release(conn)
+}
+
+const (
+	sessionsOf = ` from pg_stat_activity a join unnest($1::int[], $2::timestamptz[]) as o(pid, start)
+		on a.pid = o.pid and coalesce(a.backend_start, 'epoch') = o.start`
+	findSessions = `select a.pid` + sessionsOf
+	endSessions  = `select pg_terminate_backend(a.pid)` + sessionsOf
+	// fencePause is between two looks whether a session has ended.
+	fencePause = 20 * time.Millisecond
+)
+
+// fence ends the doubtful sessions and waits until they are gone: a commit has
+// been made by then, and can be seen, or never will be. It does not depend on what
+// their sockets do, or on what stands between.
+func (e *postgresEngine) fence(ctx context.Context, conn *pgx.Conn) error {
+	e.mu.Lock()
+	old := slices.Clone(e.doubtful)
+	e.mu.Unlock()
+	if len(old) == 0 {
+		return nil
+	}
+	pids, starts := make([]int32, len(old)), make([]time.Time, len(old))
+	for i, s := range old {
+		pids[i], starts[i] = s.pid, s.start
+	}
+	var refused error
+	for {
+		rows, _ := conn.Query(ctx, findSessions, pids, starts)
+		left, err := pgx.CollectRows(rows, pgx.RowTo[int32])
+		if err != nil {
+			return postgresError(err, false)
+		}
+		if len(left) == 0 {
+			break
+		}
+		if _, err := conn.Exec(ctx, endSessions, pids, starts); err != nil {
+			refused = err
+		}
+		select {
+		case <-time.After(fencePause):
+		case <-ctx.Done():
+			return &trouble{err: refused, why: fmt.Sprintf("an earlier connection to the database could still write, and has not ended yet: it goes on by itself when it has; if it does not, end the sessions with the pids %v (pg_terminate_backend)", left)}
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.doubtful = slices.DeleteFunc(e.doubtful, func(s *session) bool { return slices.Contains(old, s) })
 	return nil
 }
 
@@ -174,7 +278,7 @@ func (t pgTx) lock(names []string) error {
 }
 
 func (t pgTx) do(s step) error {
-	if s.when != nil && !s.when() {
+	if s.lite || s.when != nil && !s.when() {
 		return nil
 	}
 	text := t.engine.texts[s.q]
@@ -203,11 +307,11 @@ func (e *postgresEngine) alone(ctx context.Context, o *op) (err error) {
 }
 
 func (e *postgresEngine) script(ctx context.Context, o *op) error {
-	conn, err := acquire(ctx, e.reader)
+	conn, err := e.toWrite(ctx, e.reader)
 	if err != nil {
 		return err
 	}
-	defer e.reader.release(conn)
+	defer e.written(e.reader, conn)
 	// From here on its result counts, whatever becomes of the caller.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), pgBatch)
 	defer cancel()
@@ -223,9 +327,107 @@ func (e *postgresEngine) script(ctx context.Context, o *op) error {
 		return postgresError(err, false)
 	}
 	if err := t.Commit(ctx); err != nil {
-		return postgresError(err, true)
+		return commitError(err, conn)
 	}
 	return nil
+}
+
+// lookTx is in place of the transaction of an event that may have been written: it
+// reads what writing it would have told.
+type lookTx struct {
+	ctx    context.Context
+	conn   *pgx.Conn
+	engine *postgresEngine
+	insert []any // the arguments of the delivery that was looked at last
+	seq    int64
+}
+
+var (
+	errNotThere = errors.New("it was not written")
+	errNotKnown = errors.New("it cannot be known")
+)
+
+const (
+	lookEvent = `select seq from events where id = $1`
+	// The last column: its node has been declared dead, so that another may take it
+	// over.
+	lookDelivery = `select seq, begun_at, state = 'running' and not exists (select 1 from nodes n where n.id = owner)
+		from deliveries where id = $1`
+)
+
+func (t *lookTx) lock([]string) error { return nil }
+
+func (t *lookTx) do(s step) error {
+	switch s.q {
+	case qKeyFind, qKeyUpsert, qMessageInsert, qRefuse:
+		return nil
+	case qEventInsert:
+		return t.find(lookEvent, s.args[0], func(row) {})
+	case qDeliveryInsert:
+		t.insert = s.args
+		lost := false
+		err := t.find(lookDelivery, s.args[0], func(r row) {
+			t.seq, lost = r.int(0), r[2] == true
+			s.row(r)
+		})
+		if lost {
+			return errNotKnown
+		}
+		return err
+	case qHead:
+		rows, err := t.conn.Query(t.ctx, t.engine.texts[qHead], s.args...)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		return eachRow(rows, func(r row) {
+			// It is not ours to run if another node has been quicker.
+			if r.int(0) == t.seq && r.str(1) == string(core.StateRunning) && !slices.Contains(t.insert, any(r.str(2))) {
+				r[1] = string(core.StateQueued)
+			}
+			s.row(r)
+		})
+	}
+	return errNotKnown
+}
+
+func (t *lookTx) find(text string, id any, each func(row)) error {
+	rows, err := t.conn.Query(t.ctx, text, id)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	there := false
+	err = eachRow(rows, func(r row) { there = true; each(r) })
+	if err == nil && !there {
+		return errNotThere
+	}
+	return err
+}
+
+// confirm implements confirmer.
+func (e *postgresEngine) confirm(ctx context.Context, o *op) (bool, error) {
+	conn, err := e.toWrite(ctx, e.reader)
+	if err != nil {
+		return false, err
+	}
+	defer e.reader.release(conn)
+	t := &lookTx{ctx: ctx, conn: conn, engine: e}
+	if o.reset != nil {
+		o.reset()
+	}
+	if o.script != nil {
+		err = o.script(t)
+	}
+	for i := 0; err == nil && o.script == nil && i < len(o.steps); i++ {
+		if !o.steps[i].lite {
+			err = t.do(o.steps[i])
+		}
+	}
+	if errors.Is(err, errNotThere) {
+		return false, nil
+	}
+	return err == nil, postgresError(err, false)
 }
 
 // read implements engine.
@@ -282,6 +484,8 @@ func (e *postgresEngine) leave(id string) {
 	_, _ = conn.Exec(ctx, e.texts[qNodeDelete], id)
 }
 
+const whyLost = "the connection to the database was lost: it goes on by itself once the database is back"
+
 // postgresError explains an error, unless it is about what was asked.
 func postgresError(err error, commit bool) error {
 	if err == nil || troubleOf(err) != nil {
@@ -309,7 +513,7 @@ func postgresError(err error, commit bool) error {
 		case pe.Code == "57014" || pe.Code == "55P03":
 			t.why = "the database was too slow: look at its load and for locks in pg_locks"
 		case pe.Code[:2] == "57" || pe.Code[:2] == "08":
-			t.why = "the connection to the database was lost: it goes on by itself once the database is back"
+			t.why = whyLost
 		case pe.Code == "42501":
 			t.why = "the database's user lacks a right: grant it select, insert, update and delete on Hookline's tables"
 		case pe.Code[:2] == "42":
@@ -321,7 +525,8 @@ func postgresError(err error, commit bool) error {
 		}
 		// A statement's error rolls back; the end of the session may come after
 		// the commit.
-		t.unsure = commit && (pe.Code[:2] == "57" || pe.Code[:2] == "08")
+		t.unsure = commit && (pe.Code[:2] == "57" || pe.Code[:2] == "08" ||
+			pe.SeverityUnlocalized == "FATAL" || pe.SeverityUnlocalized == "PANIC")
 		return t
 	}
 	var ce *pgconn.ConnectError
@@ -332,7 +537,7 @@ func postgresError(err error, commit bool) error {
 	case errors.As(err, &ne), pgconn.Timeout(err), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled),
 		connectionLost(err):
 		return &trouble{
-			why: "the connection to the database was lost: it goes on by itself once the database is back", err: err,
+			why: whyLost, err: err,
 			unsure: commit && !pgconn.SafeToRetry(err),
 		}
 	}

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/hookline/hookline/core"
 )
 
@@ -57,7 +59,42 @@ type proxy struct {
 	mu     sync.Mutex
 	mode   string // "", "cut", "hang"
 	conns  []net.Conn
+	links  []*link
 	wg     sync.WaitGroup
+}
+
+// link is a connection through the proxy. While a way of it is held, what is sent
+// waits there, an end too.
+type link struct{ up, down sync.Mutex }
+
+// hold holds the links that are, from the nth on, and not those that come. It
+// returns what lets go.
+func (p *proxy) hold(n int, up, down bool) func() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var held []*sync.Mutex
+	for _, l := range p.links[n:] {
+		if up {
+			held = append(held, &l.up)
+		}
+		if down {
+			held = append(held, &l.down)
+		}
+	}
+	for _, m := range held {
+		m.Lock()
+	}
+	return sync.OnceFunc(func() {
+		for _, m := range held {
+			m.Unlock()
+		}
+	})
+}
+
+func (p *proxy) count() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.links)
 }
 
 func newProxy(t *testing.T, target string) *proxy {
@@ -91,17 +128,21 @@ func (p *proxy) serve() {
 			}
 		} else {
 			p.conns = append(p.conns, c, d)
-			p.wg.Go(func() { p.copy(c, d) })
-			p.wg.Go(func() { p.copy(d, c) })
+			l := &link{}
+			p.links = append(p.links, l)
+			p.wg.Go(func() { p.copy(c, d, &l.down) })
+			p.wg.Go(func() { p.copy(d, c, &l.up) })
 		}
 		p.mu.Unlock()
 	}
 }
 
-func (p *proxy) copy(to, from net.Conn) {
+func (p *proxy) copy(to, from net.Conn, held *sync.Mutex) {
 	buf := make([]byte, 1<<16)
 	for {
 		n, err := from.Read(buf)
+		held.Lock()
+		held.Unlock() //nolint:staticcheck // it was the wait that counts
 		if err != nil {
 			_ = to.Close()
 			return
@@ -242,5 +283,191 @@ func TestPostgresNodesStartTogether(t *testing.T) {
 			})
 		}
 		wg.Wait()
+	})
+}
+
+// count asks past the proxy.
+func count(t *testing.T, raw, text string, args ...any) (n int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	if err := conn.QueryRow(ctx, text, args...).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// TestPostgresLateBatch: what arrives after its caller was told that it failed is
+// not written any more.
+func TestPostgresLateBatch(t *testing.T) {
+	onPostgres(t, func(t *testing.T, raw string) {
+		t.Parallel()
+		p := newProxy(t, host(raw))
+		s := open(t, Options{URL: p.through(raw)})
+		begin1(t, s, "1", true) // the statements are prepared
+		let := p.hold(0, true, true)
+		t.Cleanup(let)
+		ev := newEvent("2")
+		err := s.Begin(context.Background(), &core.Entry{Event: ev, Deliveries: []*core.Placement{place(ev, "r", true)}})
+		if !errors.Is(err, ErrUnavailable) || errors.Is(err, ErrUnsure) {
+			t.Error("it is known not to be written:", err)
+		}
+		begin1(t, s, "3", true) // an undo would have been made
+		let()
+		time.Sleep(300 * time.Millisecond)
+		if n := count(t, raw, "select count(*) from events where id = $1", ev.ID); n != 0 {
+			t.Error("written late, and nobody has it")
+		}
+		if d := begin1(t, s, "2", true); d.State != core.StateRunning {
+			t.Error("its lane is blocked:", d.State, d.Ahead)
+		}
+	})
+}
+
+// TestPostgresLateCommit: the same of a script, which has a connection of its own.
+func TestPostgresLateCommit(t *testing.T) {
+	onPostgres(t, func(t *testing.T, raw string) {
+		t.Parallel()
+		p := newProxy(t, host(raw))
+		s := open(t, Options{URL: p.through(raw)})
+		d := begin1(t, s, "1", false)
+		n := p.count() // the script opens one of its own
+		var let func()
+		undone := make(chan core.Promotion, 9)
+		s.OnPromoted(func(p core.Promotion) { undone <- p })
+		owner := s.owner()
+		err := s.writer.do(context.Background(), &op{
+			name: "late",
+			undo: func() *op {
+				o := s.undoRun(d.Seq, owner)
+				end := o.end
+				o.end = func(err error) { end(err); undone <- core.Promotion{Seq: -1} }
+				return o
+			},
+			script: func(tx tx) error {
+				err := tx.do(step{q: qTake, args: []any{owner, d.Seq}, row: func(row) {}})
+				if let == nil {
+					let = p.hold(n, true, true)
+					t.Cleanup(let)
+				}
+				return err
+			},
+		})
+		if !errors.Is(err, ErrUnsure) {
+			t.Error(err)
+		}
+		receive(t, undone)
+		let()
+		time.Sleep(300 * time.Millisecond)
+		if n := count(t, raw, "select count(*) from deliveries where state = 'running'"); n != 0 {
+			t.Error("begun late, and nobody has it")
+		}
+		if got := claim(t, s, "r", 1); len(got) != 1 {
+			t.Error("claimed", got)
+		}
+	})
+}
+
+// TestPostgresConfirmationLost: what was written is known to be.
+func TestPostgresConfirmationLost(t *testing.T) {
+	for _, key := range []string{"", "key"} {
+		onPostgres(t, func(t *testing.T, raw string) {
+			t.Parallel()
+			p := newProxy(t, host(raw))
+			s, other := open(t, Options{URL: p.through(raw)}), open(t, Options{URL: raw})
+			begin(t, s, "1", true, "behind")
+			ctx := context.Background()
+			if key != "" { // its connection has to be open, as new ones are not held
+				if err := s.Begin(ctx, &core.Entry{Event: newEvent("1"), Key: "first", KeyAge: time.Hour}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			ev := newEvent("1")
+			ours, theirs, behind := place(ev, "ours", true), place(ev, "theirs", false), place(ev, "behind", true)
+			e := &core.Entry{Event: ev, Deliveries: []*core.Placement{ours, theirs, behind}, Key: key, KeyAge: time.Hour}
+			// A script waits for answers but for the last one: hold that only.
+			admin(t, holdCommits(raw))
+			began := make(chan error, 1)
+			go func() { began <- s.Begin(ctx, e) }()
+			time.Sleep(300 * time.Millisecond)
+			t.Cleanup(p.hold(0, false, true))
+			eventually(t, "commit", func() bool {
+				return count(t, raw, "select count(*) from events where id = $1", ev.ID) == 1
+			})
+			if got := claim(t, other, "theirs", 1); len(got) != 1 {
+				t.Fatal("claimed", got)
+			}
+			if err := receive(t, began); err != nil {
+				t.Fatal(err)
+			}
+			if ours.State != core.StateRunning || ours.Seq == 0 || ours.Begun.IsZero() || ours.Ahead != "" {
+				t.Errorf("ours: %+v", ours)
+			}
+			if theirs.State != core.StateQueued || theirs.Seq == 0 {
+				t.Errorf("theirs: %+v", theirs)
+			}
+			if behind.State != core.StateQueued || behind.Ahead != core.StateRunning || !behind.Here {
+				t.Errorf("behind: %+v", behind)
+			}
+			if st := settle(t, s, ours.Delivery, delivered); st.err != nil {
+				t.Error(st.err)
+			}
+			if key != "" {
+				var dup *core.DuplicateError
+				again := newEvent("1")
+				err := s.Begin(ctx, &core.Entry{Event: again, Key: key, KeyAge: time.Hour})
+				if !errors.As(err, &dup) || dup.EventID != ev.ID {
+					t.Error("the key was forgotten:", err)
+				}
+			}
+		})
+	}
+}
+
+// holdCommits has the commit of an event with three deliveries take a second.
+func holdCommits(raw string) string {
+	u, _ := url.Parse(raw)
+	schema := u.Query().Get("search_path")
+	return strings.ReplaceAll(`
+		create function S.slow() returns trigger language plpgsql as 'begin perform pg_sleep(1); return null; end';
+		create constraint trigger slow after insert on S.deliveries deferrable initially deferred
+			for each row when (new.route = 'ours') execute function S.slow()`, "S.", schema+".")
+}
+
+// TestPostgresUnsure: what could not be found out in time is said to be unsure, and
+// taken back.
+func TestPostgresUnsure(t *testing.T) {
+	onPostgres(t, func(t *testing.T, raw string) {
+		t.Parallel()
+		p := newProxy(t, host(raw))
+		s := open(t, Options{URL: p.through(raw)})
+		begin1(t, s, "1", true)
+		let := p.hold(0, false, true)
+		t.Cleanup(let)
+		p.mu.Lock()
+		p.mode = "cut"
+		p.mu.Unlock()
+		ctx, cancel := context.WithTimeout(context.Background(), 6*time.Second)
+		defer cancel()
+		ev := newEvent("2")
+		start := time.Now()
+		err := s.Begin(ctx, &core.Entry{Event: ev, Deliveries: []*core.Placement{place(ev, "r", true)}})
+		if !errors.Is(err, ErrUnsure) || !errors.Is(err, ErrUnavailable) {
+			t.Error(err)
+		}
+		if took := time.Since(start); took > 6500*time.Millisecond {
+			t.Error("it took", took)
+		}
+		p.mu.Lock()
+		p.mode = ""
+		p.mu.Unlock()
+		eventually(t, "taken back", func() bool {
+			return count(t, raw, "select count(*) from deliveries where state = 'cancelled'") == 1
+		})
 	})
 }

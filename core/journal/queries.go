@@ -12,6 +12,7 @@ type query string
 // The queries.
 const (
 	qEventInsert    query = "event insert"
+	qRefuse         query = "refuse"
 	qDeliveryInsert query = "delivery insert"
 	qHead           query = "head of lane"
 	qTake           query = "take"
@@ -39,6 +40,8 @@ const (
 	qLoadMessages       query = "load messages"
 	qRecoverNodes       query = "recover nodes"
 	qRecover            query = "recover"
+	qOrphan             query = "orphan"
+	qStray              query = "stray"
 	qHoldHeads          query = "hold heads"
 	qHoldBehind         query = "hold behind"
 	qNodeInsert         query = "node insert"
@@ -64,6 +67,7 @@ const (
 	qEventParts         query = "deliveries of event"
 	qEventMessages      query = "messages of event"
 	qEventAttempts      query = "attempts of event"
+	qEventActs          query = "acts of event"
 )
 
 const (
@@ -73,6 +77,7 @@ const (
 		a.status, a.code, a.detail, a.gone_us, a.at`
 	deliveryColumns = `d.seq, d.id, d.route, d.lane, d.state, d.attempts, d.begun_at, d.sent, d.shape, d.script, d.revision`
 	deliveryExtra   = `d.hook, d.head, d.open, d.due_at, d.owner, d.code, d.reason, d.position, d.created_at, d.updated_at, d.ended_at`
+	headOf          = `(select 1 from deliveries where lane = $5 and head = 1)`
 	// nextOfLane is the first of those that wait behind a lane's head.
 	nextOfLane = `(select seq from deliveries where lane = $1 and open = 1 and head = 0 order by seq limit 1)`
 )
@@ -99,25 +104,28 @@ const (
 // literal is compared with a column or added to one instead.
 var queries = map[query]string{
 	qEventInsert: `insert into events (id, ref, hook, study, stage, kind, trans_id, form_id, form_name, wf_id, wf_name,
-			received_at, traceparent, refused_code, refused_key, refused_rule, body)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)`,
+			received_at, traceparent, body)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`,
+	qRefuse: `update events set refused_code = $1, refused_key = $2, refused_rule = $3 where id = $4`,
 
 	// Whether it is the head is decided here and not in Go, so that on Postgres
-	// the whole of Begin is one round trip.
+	// the whole of Begin is one round trip. It is one row of values: a select of the
+	// table that it goes into costs SQLite a table in between.
 	qDeliveryInsert: `insert into deliveries (id, event_seq, hook, route, lane, head, open, state, owner, due_at, wait,
 			begun_at, shape, script, revision, created_at, updated_at)
-		select $1, e.seq, $2, $3, $4,
-			case when h.seq is null then 1 else 0 end, 1,
-			case when h.seq is null and $5 = 1 then 'running' else 'queued' end,
-			case when h.seq is null and $5 = 1 then $6 end,
-			case when h.seq is null and $5 = 1 then null when h.state = 'running' then {now} + $7 else {now} end, $7,
-			case when h.seq is null and $5 = 1 then {now} end,
-			$8, $9, $10, {now}, {now}
-		from events e left join deliveries h on h.lane = $4 and h.head = 1
-		where e.id = $11
-		returning seq, head, begun_at`,
+		values ($1, (select seq from events where id = $2), $3, $4, $5,
+			case when exists ` + headOf + ` then 0 else 1 end, 1,
+			case when $6 = 1 and not exists ` + headOf + ` then 'running' else 'queued' end,
+			case when $6 = 1 and not exists ` + headOf + ` then $7 end,
+			case (select state from deliveries where lane = $5 and head = 1)
+				when 'running' then {now} + $8
+				else case when $6 = 1 and not exists ` + headOf + ` then null else {now} end end,
+			$8,
+			case when $6 = 1 and not exists ` + headOf + ` then {now} end,
+			$9, $10, $11, {now}, {now})
+		{returning seq, begun_at}`,
 
-	qHead: `select state, owner from deliveries where lane = $1 and head = 1`,
+	qHead: `select seq, state, owner from deliveries where lane = $1 and head = 1`,
 
 	qTake: `update deliveries set state = 'running', owner = $1, due_at = null,
 			begun_at = coalesce(begun_at, {now}), updated_at = {now}
@@ -143,14 +151,14 @@ var queries = map[query]string{
 			attempts = $5, sent = $6, code = $7, reason = $8, position = $9,
 			updated_at = {now}, ended_at = {now} + $10
 		where seq = $11 and state = 'running' and owner = $12
-		returning seq`,
+		{returning seq}`,
 	// Did a settlement whose commit was not confirmed get through?
 	qSettled: `select count(*) from deliveries
 		where seq = $1 and state = $2 and attempts = $3 and sent = $4 and owner is null`,
 	qPromote: `update deliveries set head = 1, updated_at = {now}
 		where seq = ` + nextOfLane + `
 			and not exists (select 1 from deliveries where lane = $1 and head = 1)
-		returning seq, route, due_at - {now}`,
+		{returning seq, route, due_at - {now}}`,
 	qPeek: `select seq, route, due_at - {now} from deliveries where lane = $1 and head = 1`,
 
 	qAnswer: `insert into answers (event_seq, status, code, detail, gone_us, at)
@@ -195,6 +203,15 @@ var queries = map[query]string{
 		where head = 1 and state = 'running' and owner <> $4
 			and owner not in (select id from nodes)
 		returning seq, route, due_at - {now}`,
+	// Whether there is anything to do is asked of the readers: the writer would be
+	// busy with it while events wait.
+	qOrphan: `select 1 from deliveries
+		where head = 1 and state = 'running' and owner <> $1 limit 1`,
+	qStray: `select 1 from (
+			select state, route from deliveries where head = 1
+			union all
+			select state, route from deliveries where open = 1 and head = 0) s
+		where state in ('queued', 'waiting', 'unknown') and route not in {texts $1} limit 1`,
 	qHoldHeads: `update deliveries set state = 'held', due_at = null, reason = $1, updated_at = {now}
 		where head = 1 and state in ('queued', 'waiting', 'unknown') and route not in {texts $2}
 		returning seq`,
@@ -237,6 +254,9 @@ var queries = map[query]string{
 	qEventParts: `select ` + deliveryColumns + `, ` + eventColumns + `, ` + deliveryExtra + `
 		from deliveries d join events e on e.seq = d.event_seq
 		where d.event_seq = $1 order by d.seq`,
+	qEventActs: `select d.id, a.at, a.actor, a.act, a.reason, a.was, a.now
+		from acts a join deliveries d on d.seq = a.delivery_seq
+		where d.event_seq = (select seq from events where id = $1) order by a.seq`,
 	qEventMessages: `select m.delivery_seq, m.n, m.content_type, length(m.payload), m.key, m.path
 		from messages m where m.delivery_seq in (select seq from deliveries where event_seq = $1)
 		order by m.delivery_seq, m.n`,
@@ -254,16 +274,18 @@ func listed(text, of string, n int) string {
 // dialect spells what the engines do not share.
 type dialect struct {
 	now, forUpdate, skipLocked string
+	returning                  bool
 	ints, texts                string // a JSON array as rows; %s is the argument
 }
 
 var (
 	sqliteDialect = dialect{
-		now:   `cast(unixepoch('subsec') * 1000000 as integer)`,
+		now:   nowArgument, // this machine's clock: cheaper than to ask SQLite for it
 		ints:  `(select value from json_each(%s))`,
 		texts: `(select value from json_each(%s))`,
 	}
 	postgresDialect = dialect{
+		returning:  true,
 		now:        `(extract(epoch from clock_timestamp()) * 1000000)::bigint`,
 		forUpdate:  `for update`,
 		skipLocked: `for update skip locked`,
@@ -274,8 +296,16 @@ var (
 
 var placeholder = regexp.MustCompile(`\{(ints|texts) (\$\d+)\}`)
 
-// spell gives a text of queries in the engine's words.
+var returned = regexp.MustCompile(`\{(returning (?:[^{}]|\{now\})*)\}`)
+
+// spell gives a text of queries in the engine's words. {returning ..} is left out
+// for SQLite, which makes a table for it each time; see [step].
 func (d dialect) spell(text string) string {
+	kept := "$1"
+	if !d.returning {
+		kept = ""
+	}
+	text = returned.ReplaceAllString(text, kept)
 	text = strings.NewReplacer("{now}", d.now, "{for update}", d.forUpdate, "{skip locked}", d.skipLocked).Replace(text)
 	return placeholder.ReplaceAllStringFunc(text, func(s string) string {
 		m := placeholder.FindStringSubmatch(s)
@@ -287,10 +317,14 @@ func (d dialect) spell(text string) string {
 	})
 }
 
+// nowArgument stands for the time, in microseconds since 1970.
+const nowArgument = `$0`
+
 var argument = regexp.MustCompile(`\$\d+`)
 
-// positional replaces every $n with ? and returns which argument each one is.
-// SQLite's driver looks every named parameter up by its name, for each run.
+// positional replaces every $n with ? and returns which argument each one is, -1
+// for the time. SQLite's driver looks every named parameter up by its name, for
+// each run.
 func positional(text string) (string, []int) {
 	var order []int
 	text = argument.ReplaceAllStringFunc(text, func(s string) string {

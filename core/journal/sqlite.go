@@ -25,7 +25,7 @@ import (
 const (
 	busyWait      = time.Second
 	readers       = 4
-	checkpointMax = 4000  // pages of the WAL, 16 MB
+	checkpointMax = 10000 // pages of the WAL, 40 MB
 	cacheKB       = 16384 // of the writer
 	fileMode      = 0o600
 )
@@ -57,6 +57,12 @@ type sqliteStmt struct {
 var memories struct {
 	sync.Mutex
 	n int
+}
+
+func init() {
+	// As SQLite's own build does where there is one: the time stamps that fsync
+	// writes besides are of no use here. An error means that there is none.
+	_, _ = sqlite.Fdatasync(true)
 }
 
 func openSQLite(ctx context.Context, path string, log *slog.Logger) (_ *sqliteEngine, err error) {
@@ -361,13 +367,24 @@ func (e *sqliteEngine) do(s step) error {
 	}
 	st := e.stmts[s.q]
 	e.named = e.named[:0]
+	now := time.Now().UnixMicro()
 	for i, n := range st.order {
-		e.named = append(e.named, driver.NamedValue{Ordinal: i + 1, Value: s.args[n]})
+		v := driver.NamedValue{Ordinal: i + 1, Value: now}
+		if n >= 0 {
+			v.Value = s.args[n]
+		}
+		e.named = append(e.named, v)
 	}
 	ctx := context.Background()
-	if s.row == nil {
-		_, err := st.Stmt.(driver.StmtExecContext).ExecContext(ctx, e.named)
-		return err
+	if s.row == nil || s.did != nil {
+		res, err := st.Stmt.(driver.StmtExecContext).ExecContext(ctx, e.named)
+		if err != nil || s.did == nil {
+			return err
+		}
+		id, errID := res.LastInsertId()
+		changed, errChanged := res.RowsAffected()
+		s.did(id, changed, time.UnixMicro(now).UTC())
+		return errors.Join(errID, errChanged)
 	}
 	rows, err := st.Stmt.(driver.StmtQueryContext).QueryContext(ctx, e.named)
 	if err != nil {
@@ -401,7 +418,11 @@ func (e *sqliteEngine) read(ctx context.Context, q query, args []any, each func(
 	text, order := positional(sqliteDialect.spell(queries[q]))
 	given := make([]any, len(order))
 	for i, n := range order {
-		given[i] = args[n]
+		if n < 0 {
+			given[i] = time.Now().UnixMicro()
+		} else {
+			given[i] = args[n]
+		}
 	}
 	return sqliteError(readRows(ctx, pool, text, given, each), e.path)
 }

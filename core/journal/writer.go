@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,6 +17,11 @@ type step struct {
 	q    query
 	args []any
 	row  func(row) // for each row of the result
+	// did takes the place of row on SQLite, where the text's {returning ..} is left
+	// out: the id of the row that was inserted, how many were changed, and when.
+	did func(id, changed int64, now time.Time)
+	// lite: it makes up on SQLite for what {returning ..} tells elsewhere.
+	lite bool
 	// when, if set, may save SQLite the statement: what it would find or do is
 	// known to be of no interest.
 	when func() bool
@@ -45,10 +51,13 @@ type op struct {
 	// commit was not confirmed.
 	unsure func()
 
+	// calm: it may wait a little for company.
+	calm bool
 	// must: it stays until it is written; end takes the place of done then.
 	must bool
 	end  func(error)
 
+	ctx   context.Context // of the caller
 	state atomic.Int32
 	err   error
 	done  chan struct{}
@@ -72,6 +81,9 @@ func (o *op) finish(err error) {
 }
 
 const (
+	// confirmWait bounds the search for what may have been written.
+	confirmWait = 3 * time.Second
+
 	// batchMax bounds a transaction, and with it how long its first op waits.
 	batchMax = 512
 	// queueWait bounds an op's wait for the writer, which itself is bounded by
@@ -79,6 +91,10 @@ const (
 	queueWait = 4 * time.Second
 	// closeWait bounds Close's wait for what must not be lost.
 	closeWait = 10 * time.Second
+
+	// calmWait is how long what nobody waits for waits for company. Most of the time
+	// the next event comes first, and takes it along: one sync less.
+	calmWait = 5 * time.Millisecond
 
 	retryFirst = 100 * time.Millisecond
 	retryMost  = 2 * time.Second
@@ -100,6 +116,14 @@ type engine interface {
 	close() error
 }
 
+// confirmer is an engine that can find out whether an op was written of which it
+// said that it is not sure.
+type confirmer interface {
+	// confirm tells whether o is written, and sees to its results if it is. It gives
+	// an error if that cannot be known, which is trouble if it can be tried again.
+	confirm(ctx context.Context, o *op) (bool, error)
+}
+
 // writer is the one goroutine that changes the journal: what waits when it gets
 // round to it becomes one transaction (group commit).
 type writer struct {
@@ -110,6 +134,9 @@ type writer struct {
 	waiting []*op
 	closed  bool
 	wake    chan struct{}
+	calm    chan struct{} // wakes it in calmWait
+	undos   int           // that are pending
+	undone  chan struct{} // closed when there are none
 
 	late   []*op // that must not be lost and could not be written, in order
 	pause  time.Duration
@@ -123,7 +150,7 @@ type writer struct {
 func newWriter(e engine, log *slog.Logger) *writer {
 	return &writer{
 		engine: e, log: log, health: health{log: log},
-		wake: make(chan struct{}, 1), stop: make(chan struct{}), stopped: make(chan struct{}),
+		wake: make(chan struct{}, 1), calm: make(chan struct{}, 1), stop: make(chan struct{}), stopped: make(chan struct{}),
 	}
 }
 
@@ -134,8 +161,12 @@ func (w *writer) add(o *op) bool {
 		return false
 	}
 	w.waiting = append(w.waiting, o)
+	wake := w.wake
+	if o.calm {
+		wake = w.calm
+	}
 	select {
-	case w.wake <- struct{}{}:
+	case wake <- struct{}{}:
 	default:
 	}
 	return true
@@ -150,7 +181,7 @@ func (w *writer) do(ctx context.Context, o *op) error {
 	if o.script != nil && !w.engine.scripts() {
 		return w.alone(ctx, o)
 	}
-	o.done = make(chan struct{})
+	o.ctx, o.done = ctx, make(chan struct{})
 	if !w.add(o) {
 		return ErrClosed
 	}
@@ -180,12 +211,103 @@ func (w *writer) alone(ctx context.Context, o *op) error {
 	if closed {
 		return ErrClosed
 	}
-	err := w.engine.alone(ctx, o)
-	if t := troubleOf(err); t != nil && ctx.Err() == nil {
-		w.health.bad(t)
-		w.undo(o, t)
+	if err := w.quiet(ctx); err != nil {
+		return err
 	}
+	err := w.engine.alone(ctx, o)
+	t := troubleOf(err)
+	if t == nil {
+		return err
+	}
+	if ctx.Err() == nil || t.unsure {
+		w.health.bad(t)
+	}
+	if !t.unsure || o.undo == nil {
+		return err
+	}
+	undo := w.counted(o.undo()) // now, as confirm forgets the results
+	o.ctx = ctx
+	made, known := w.confirm(o, time.Now().Add(confirmWait))
+	switch {
+	case made:
+		undo.finish(errUnneeded)
+		return nil
+	case known:
+		undo.finish(errUnneeded)
+		return t.sure()
+	}
+	w.must(undo)
 	return err
+}
+
+// errUnneeded is what becomes of an undo of something that is known.
+var errUnneeded = errors.New("there is nothing to take back")
+
+// counted keeps scripts, which run beside the writer, from overtaking an undo: it
+// could not tell what they begin from what it is to take back.
+func (w *writer) counted(undo *op) *op {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.undos == 0 {
+		w.undone = make(chan struct{})
+	}
+	w.undos++
+	end := undo.end
+	undo.end = func(err error) {
+		if end != nil {
+			end(err)
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.undos--; w.undos == 0 {
+			close(w.undone)
+		}
+	}
+	return undo
+}
+
+// quiet waits until no undo is pending.
+func (w *writer) quiet(ctx context.Context) error {
+	w.mu.Lock()
+	undone := w.undone
+	w.mu.Unlock()
+	if undone == nil {
+		return nil
+	}
+	timer := time.NewTimer(queueWait)
+	defer timer.Stop()
+	select {
+	case <-undone:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return &trouble{why: "what may have been written while it was away is not taken back yet: it goes on by itself"}
+	}
+}
+
+// confirm tries to find out what became of an op, as long as its caller waits.
+func (w *writer) confirm(o *op, deadline time.Time) (made, known bool) {
+	c, ok := w.engine.(confirmer)
+	if !ok || o.ctx == nil {
+		return false, false
+	}
+	ctx, cancel := context.WithDeadline(o.ctx, deadline)
+	defer cancel()
+	for ctx.Err() == nil {
+		made, err := c.confirm(ctx, o)
+		if err == nil {
+			return made, true
+		}
+		if troubleOf(err) == nil {
+			break
+		}
+		select {
+		case <-time.After(retryFirst):
+		case <-ctx.Done():
+		}
+	}
+	return false, false
 }
 
 // must hands over an op that is kept until it is written.
@@ -199,6 +321,7 @@ func (w *writer) must(o *op) {
 func (w *writer) run() {
 	defer close(w.stopped)
 	var timer *time.Timer
+	var company <-chan time.Time // until what is calm has waited enough
 	for {
 		var again <-chan time.Time
 		if len(w.late) > 0 {
@@ -207,6 +330,12 @@ func (w *writer) run() {
 		}
 		select {
 		case <-w.wake:
+		case <-company:
+		case <-w.calm:
+			if company == nil {
+				company = time.After(calmWait)
+			}
+			continue
 		case <-again:
 		case <-w.stop:
 			if w.drain() {
@@ -216,6 +345,7 @@ func (w *writer) run() {
 		if timer != nil {
 			timer.Stop()
 		}
+		company = nil
 		w.turn(w.take())
 	}
 }
@@ -316,6 +446,7 @@ func (w *writer) write(batch []*op) *trouble {
 func (w *writer) failed(ops []*op, t *trouble) {
 	w.health.bad(t)
 	w.pause = min(max(2*w.pause, retryFirst), retryMost)
+	made, not := w.confirmAll(ops, t)
 	for _, o := range ops {
 		switch {
 		case o.state.Load() != opPicked: // written before the trouble
@@ -325,9 +456,13 @@ func (w *writer) failed(ops []*op, t *trouble) {
 				o.unsure = nil
 			}
 			w.late = append(w.late, o)
+		case made[o]:
+			o.finish(nil)
+		case not[o]:
+			o.finish(t.sure())
 		default:
 			if t.unsure && o.undo != nil {
-				undo := o.undo()
+				undo := w.counted(o.undo())
 				undo.must = true
 				undo.state.Store(opPicked)
 				w.late = append(w.late, undo)
@@ -337,10 +472,31 @@ func (w *writer) failed(ops []*op, t *trouble) {
 	}
 }
 
-func (w *writer) undo(o *op, t *trouble) {
-	if t.unsure && o.undo != nil {
-		w.must(o.undo())
+// confirmAll finds out which ops are written and which are not. It asks first for
+// those whose callers leave first.
+func (w *writer) confirmAll(ops []*op, t *trouble) (made, not map[*op]bool) {
+	made, not = map[*op]bool{}, map[*op]bool{}
+	if !t.unsure {
+		return made, not
 	}
+	ask := slices.DeleteFunc(slices.Clone(ops), func(o *op) bool {
+		return o.state.Load() != opPicked || o.must || o.undo == nil || o.ctx == nil
+	})
+	deadline := time.Now().Add(confirmWait)
+	slices.SortStableFunc(ask, func(a, b *op) int { return a.leaves(deadline).Compare(b.leaves(deadline)) })
+	for _, o := range ask {
+		yes, known := w.confirm(o, deadline)
+		made[o], not[o] = yes, known && !yes
+	}
+	return made, not
+}
+
+// leaves is when the caller does, or deadline.
+func (o *op) leaves(deadline time.Time) time.Time {
+	if at, ok := o.ctx.Deadline(); ok && at.Before(deadline) {
+		return at
+	}
+	return deadline
 }
 
 // close writes what waits, for closeWait at most.

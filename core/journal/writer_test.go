@@ -16,7 +16,7 @@ import (
 )
 
 func eventOp(ev *core.Event) *op {
-	return &op{name: "event " + ev.ID, steps: []step{eventStep(ev, "", "", "")}, done: make(chan struct{})}
+	return &op{name: "event " + ev.ID, steps: []step{eventStep(ev)}, done: make(chan struct{})}
 }
 
 // TestPoison: an op that cannot be written does not take its batch with it.
@@ -27,7 +27,7 @@ func TestPoison(t *testing.T) {
 		a, b := newEvent("1"), newEvent("2")
 		twice := eventOp(a)
 		var lost error
-		mustBe := &op{name: "poison", must: true, steps: []step{eventStep(a, "", "", "")}, end: func(err error) { lost = err }}
+		mustBe := &op{name: "poison", must: true, steps: []step{eventStep(a)}, end: func(err error) { lost = err }}
 		ops := []*op{eventOp(a), twice, mustBe, eventOp(b)}
 		newWriter(s.engine, l.logger()).turn(ops)
 		for _, o := range []*op{ops[0], ops[3]} {

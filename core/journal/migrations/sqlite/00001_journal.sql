@@ -74,7 +74,7 @@ create table messages (
   path blob not null,
   payload blob not null,
   primary key (delivery_seq, n)
-) without rowid;
+); -- with a rowid: payloads of over 1 KB would take a page of their own each
 
 create table attempts (
   delivery_seq integer not null,
