@@ -95,11 +95,16 @@ func Compose(ev *Event, outcomes []Outcome) Answer {
 }
 
 // Refuse is the answer to a request that is not an event. why completes the
-// sentence for the site's user; ref may be empty.
-func Refuse(code Code, why, hint, eventID, ref string) Answer {
+// sentence for the site's user; ref may be empty. unsure: it may be passed on all
+// the same.
+func Refuse(code Code, why, hint, eventID, ref string, unsure bool) Answer {
 	a := Answer{EventID: eventID, Ref: ref, Deliveries: []DeliveryReport{}}
 	a.fail(code)
-	a.Detail = "Your entry is saved in TrialKit, but it was not passed on: " + why + ". Please tell your study team."
+	was := "was not"
+	if unsure {
+		was = "may not have been"
+	}
+	a.Detail = "Your entry is saved in TrialKit, but it " + was + " passed on: " + why + ". Please tell your study team."
 	if ref != "" {
 		a.Detail += " Reference " + ref + "."
 	}

@@ -67,10 +67,13 @@ type Entry struct {
 	KeyAge time.Duration
 }
 
-// What Begin returns for a caller's key that the journal knows.
+// What Begin may return besides the journal's own errors.
 var (
 	// ErrKeyConflict: the key stands for an event with another body.
 	ErrKeyConflict = errors.New("this id was sent before with another body")
+	// ErrUnsure: it was probably not written, and is taken back if it was. Until
+	// then another node may deliver it.
+	ErrUnsure = errors.New("it is not known whether it was written")
 )
 
 // DuplicateError is what Begin returns for a key that stands for the same body.

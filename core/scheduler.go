@@ -14,6 +14,10 @@ const (
 	claimAtOnce = 128
 	// recoverEvery is how often a node looks for deliveries of nodes that died.
 	recoverEvery = 5 * time.Second
+	// claimEvery is the least time between two claims of a route: what becomes due
+	// meanwhile goes along with the next. One by one they would cost more than the
+	// deliveries themselves.
+	claimEvery = 5 * time.Millisecond
 	// afterTrouble is the pause after the journal could not be asked.
 	afterTrouble = time.Second
 )
@@ -224,6 +228,7 @@ func (p *pump) due() time.Duration {
 func (p *pump) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	var last time.Time
 	for {
 		select {
 		case <-timer.C:
@@ -231,13 +236,14 @@ func (p *pump) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if due := p.due(); due > 0 {
+		if due := max(p.due(), claimEvery-time.Since(last)); due > 0 {
 			timer.Reset(due)
 			continue
 		}
+		last = time.Now()
 		p.idle() // before it looks: what becomes due meanwhile hurries it again
 		p.move(ctx)
-		timer.Reset(max(p.due(), 0))
+		timer.Reset(max(p.due(), 0)) // no sooner than claimEvery, see above
 	}
 }
 

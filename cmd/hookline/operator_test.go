@@ -495,8 +495,9 @@ TIME  UUID  REFERENC  ehr  1  dead  rejected_by_target  1  -
 		t.Errorf("--stuck of other states: %+v", got)
 	}
 
-	start := strings.Index(full, "[routes.ehr]") // the route goes
-	s.write(full[:start] + full[strings.Index(full, "[routes.lab]"):])
+	before, rest, _ := strings.Cut(full, "[routes.ehr]") // the route goes
+	_, after, _ := strings.Cut(rest, "[routes.lab]")
+	s.write(before + "[routes.lab]" + after)
 	s.good("reload")
 	s.daemon.await(`deliveries are held because`)
 	s.until("all of it is held", func() bool { return len(list("--state", "held")) == 1 })

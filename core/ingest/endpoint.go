@@ -287,7 +287,7 @@ func (c *call) refuse(f *refusal) {
 		h["Retry-After"] = retryAfter
 		h["Connection"] = closing
 	}
-	answer := core.Refuse(f.code, f.why, f.hint, c.ev.ID, c.ev.Ref)
+	answer := core.Refuse(f.code, f.why, f.hint, c.ev.ID, c.ev.Ref, f.unsure)
 	c.answer(&answer)
 	if c.kept != nil {
 		c.kept.Answered(c.ev, core.AnswerRecord{Status: answer.Status, Code: answer.Code, Detail: answer.Detail})
@@ -342,7 +342,7 @@ func (c *call) broken(p any) {
 	}
 	const hint = "this is a defect of Hookline: its log has the stack trace"
 	if !c.dispatched {
-		a := core.Refuse(core.Internal, "Hookline itself failed", hint, c.ev.ID, c.ev.Ref)
+		a := core.Refuse(core.Internal, "Hookline itself failed", hint, c.ev.ID, c.ev.Ref, false)
 		c.answer(&a)
 		return
 	}
@@ -392,6 +392,12 @@ func keyConflict() *refusal {
 }
 
 func journalUnavailable(err error) *refusal {
+	if errors.Is(err, core.ErrUnsure) {
+		return &refusal{
+			code: core.JournalUnavailable, why: "Hookline lost its journal's database while it wrote the entry there", unsure: true,
+			hint: "whether it is in the journal will be known when the database is back: Hookline's log says more", err: err,
+		}
+	}
 	return &refusal{
 		code: core.JournalUnavailable, why: "Hookline cannot write its journal at the moment",
 		hint: "nothing was sent: the journal cannot be written, and Hookline's log says why", err: err,

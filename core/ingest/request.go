@@ -22,6 +22,8 @@ type refusal struct {
 	key   string // of the body
 	quiet bool   // not worth a warning
 	err   error  // for the log
+
+	unsure bool // it may have been taken all the same
 }
 
 const (

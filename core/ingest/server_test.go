@@ -326,6 +326,13 @@ func TestJournalUnavailable(t *testing.T) {
 	}
 	s.log.await(t, "level=WARN", "journal_unavailable", "the disk is full: free some space")
 	kept.mu.Lock()
+	kept.err = fmt.Errorf("the connection was lost: %w", core.ErrUnsure)
+	kept.mu.Unlock()
+	p.send(post("demo", "", insert))
+	if resp, body := p.receive(); resp.StatusCode != 503 || !strings.Contains(body, "it may not have been passed on") {
+		t.Errorf("unsure: %v %s", resp, body)
+	}
+	kept.mu.Lock()
 	kept.err = nil
 	kept.mu.Unlock()
 	p.send(post("demo", "", insert))

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/hookline/hookline/core"
 )
 
 var (
@@ -11,9 +13,8 @@ var (
 	// text of the error that wraps it says why and what to do.
 	ErrUnavailable = errors.New("the journal is not available")
 	// ErrUnsure is wrapped besides [ErrUnavailable] if it could not be found out
-	// whether what was to be written is: it may be seen, and delivered by another
-	// node, until it is taken back.
-	ErrUnsure = errors.New("it may have been written all the same")
+	// whether what was to be written is.
+	ErrUnsure = core.ErrUnsure
 	// ErrNotFound means that the journal holds no such thing.
 	ErrNotFound = errors.New("not in the journal")
 	// ErrClosed means that the journal has been closed.

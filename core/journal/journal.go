@@ -81,9 +81,6 @@ var (
 	_ core.Queue   = (*Store)(nil)
 )
 
-// openTimeout bounds Open, but for migrations.
-const openTimeout = 30 * time.Second
-
 // Open opens the journal, creates or migrates it, and registers this node. The
 // error may be a *[LockedError] or a *[NewerSchemaError]. It never holds a
 // password.

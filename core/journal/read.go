@@ -202,7 +202,7 @@ func (s *Store) Event(ctx context.Context, idOrRef string) (*EventDetail, error)
 	bySeq := make(map[int64]*DeliveryDetail, len(out.Deliveries))
 	for i := range out.Deliveries {
 		d := &out.Deliveries[i]
-		d.Event = out.EventRow.Event
+		d.Event = out.Event
 		bySeq[d.Seq] = d
 		if d.Shape == core.ShapeBody {
 			d.Messages = []MessageMeta{{ID: d.ID, ContentType: "application/json", Size: out.Size}}

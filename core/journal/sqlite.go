@@ -332,9 +332,9 @@ func (e *sqliteEngine) ready() error {
 // asideWAL moves a -wal away that was left by a file that is no longer the one at
 // the path: SQLite would take it for the new one's, and make a mess of both.
 func (e *sqliteEngine) asideWAL(ours fs.FileInfo) error {
-	now, err := os.Stat(e.path)
-	left, errLeft := os.Stat(e.path + "-wal")
-	if err != nil || e.file == nil || os.SameFile(now, e.file) || errLeft != nil || ours == nil || !os.SameFile(left, ours) {
+	now, _ := os.Stat(e.path)
+	left, _ := os.Stat(e.path + "-wal")
+	if now == nil || left == nil || e.file == nil || ours == nil || os.SameFile(now, e.file) || !os.SameFile(left, ours) {
 		return nil
 	}
 	aside := fmt.Sprintf("%s-wal.replaced-%d", e.path, time.Now().Unix())

@@ -85,8 +85,8 @@ func TestEvents(t *testing.T) {
 		}
 		want := *all[3]
 		want.Body = nil
-		if !reflect.DeepEqual(*d.EventRow.Event, want) || d.Answer != nil || len(d.Deliveries) != 1 {
-			t.Errorf("%+v\nwant %+v", *d.EventRow.Event, want)
+		if !reflect.DeepEqual(*d.Event, want) || d.Answer != nil || len(d.Deliveries) != 1 {
+			t.Errorf("%+v\nwant %+v", *d.Event, want)
 		}
 		if _, err := s.Event(ctx, "nothing"); !errors.Is(err, ErrNotFound) {
 			t.Error(err)

@@ -338,9 +338,8 @@ func (w *writer) run() {
 			continue
 		case <-again:
 		case <-w.stop:
-			if w.drain() {
-				return
-			}
+			w.drain()
+			return
 		}
 		if timer != nil {
 			timer.Stop()
@@ -350,15 +349,15 @@ func (w *writer) run() {
 	}
 }
 
-// drain tells whether the writer may end: nothing is left, or its time is up.
-func (w *writer) drain() bool {
+// drain returns when the writer may end: nothing is left, or its time is up.
+func (w *writer) drain() {
 	for {
 		w.turn(w.take())
 		w.mu.Lock()
 		idle := len(w.waiting) == 0
 		w.mu.Unlock()
 		if idle && len(w.late) == 0 {
-			return true
+			return
 		}
 		if idle {
 			select {
@@ -369,7 +368,7 @@ func (w *writer) drain() bool {
 				for _, o := range w.late {
 					o.finish(ErrClosed)
 				}
-				return true
+				return
 			}
 		}
 	}
@@ -394,7 +393,7 @@ func (w *writer) turn(ops []*op) {
 	}
 	all := fresh
 	if len(w.late) > 0 {
-		all = append(w.late, fresh...)
+		all = slices.Concat(w.late, fresh)
 		w.late = nil
 	}
 	for len(all) > 0 {
