@@ -588,6 +588,9 @@ func (d *Dispatcher) settle(j *job, out *Outcome, told bool) {
 			out.Outlook, s.Due = OutlookRetry, pause
 		}
 	}
+	if out.State.Open() && d.Background.gone(j.Route) {
+		out.State, out.Outlook, s.Due, s.Reason = StateHeld, OutlookHeld, -1, "its route is not in the configuration"
+	}
 	if out.State == StateDead && r.HoldDead && d.Journal != nil {
 		s.Blocks, out.Outlook = true, OutlookHeld
 	}

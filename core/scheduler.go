@@ -87,6 +87,17 @@ func (s *Scheduler) Use(d *Dispatcher) {
 	s.tidy(d)
 }
 
+// gone tells whether the route has left the configuration since the delivery
+// began: nobody would try it again.
+func (s *Scheduler) gone(route string) bool {
+	if s == nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.dispatcher != nil && s.dispatcher.Router.find(route) == nil
+}
+
 // Stop claims no more. What is under way goes on: see [Dispatcher.Wait].
 func (s *Scheduler) Stop() {
 	s.cancel()

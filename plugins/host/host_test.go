@@ -309,22 +309,24 @@ func TestPluginsThatMisbehave(t *testing.T) {
 	l := &logs{}
 	tr := start(t, l)
 	pid := tr.Status().PID
+	const short, ample = 200 * time.Millisecond, 5 * time.Second
 	for _, tt := range []struct {
 		payload string
+		timeout time.Duration
 		effect  transport.Effect
 		code    transport.Code
 	}{
-		{"panic", transport.Unknown, transport.PluginProtocol},
-		{"hang", transport.Unknown, transport.Timeout}, // ignores its deadline
-		{"wait", transport.None, transport.Timeout},    // honours it, and says more
-		{"big", transport.Done, transport.Delivered},
-		{"dirty", transport.Done, transport.Delivered},
+		{"panic", short, transport.Unknown, transport.PluginProtocol},
+		{"hang", short, transport.Unknown, transport.Timeout}, // ignores its deadline
+		{"wait", short, transport.None, transport.Timeout},    // honours it, and says more
+		{"big", ample, transport.Done, transport.Delivered},
+		{"dirty", ample, transport.Done, transport.Delivered},
 	} {
 		var r transport.Receipt
 		for try := 1; ; try++ { // what ignores a deadline is late each time, a busy machine is not
 			start := time.Now()
-			r = deliver(t, tr, tt.payload, 200*time.Millisecond)
-			late := time.Since(start) - 200*time.Millisecond
+			r = deliver(t, tr, tt.payload, tt.timeout)
+			late := time.Since(start) - tt.timeout
 			if late <= 50*time.Millisecond {
 				break
 			}
