@@ -225,7 +225,8 @@ func TestShapedComesBackByteForByte(t *testing.T) {
 			t.Errorf("body %q: %v", body, err)
 		}
 		meta := stateOf(t, s, d).Messages
-		if len(meta) != 2 || meta[0].Size != 256 || meta[0].Key != "k\x00\xff" || meta[0].ID != d.ID || meta[1].ID != d.ID+"-2" {
+		if len(meta) != 2 || meta[0].Size != 256 || meta[0].Key != "k\x00\xff" || meta[0].ID != d.ID || meta[1].ID != d.ID+"-2" ||
+			meta[0].ContentType != "text/plain" || meta[1].ContentType != "application/json" {
 			t.Errorf("meta %+v", meta)
 		}
 		settle(t, s, got, delivered)

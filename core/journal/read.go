@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -12,6 +13,9 @@ import (
 )
 
 // Limits of a page.
+// jsonType is what a message has whose script named no type.
+const jsonType = "application/json"
+
 const (
 	defaultLimit = 50
 	maxLimit     = 1000
@@ -205,7 +209,7 @@ func (s *Store) Event(ctx context.Context, idOrRef string) (*EventDetail, error)
 		d.Event = out.Event
 		bySeq[d.Seq] = d
 		if d.Shape == core.ShapeBody {
-			d.Messages = []MessageMeta{{ID: d.ID, ContentType: "application/json", Size: out.Size}}
+			d.Messages = []MessageMeta{{ID: d.ID, ContentType: jsonType, Size: out.Size}}
 		}
 	}
 	// What was read between two statements may know deliveries that the first
@@ -214,7 +218,7 @@ func (s *Store) Event(ctx context.Context, idOrRef string) (*EventDetail, error)
 		if d := bySeq[r.int(0)]; d != nil && d.Shape == core.ShapeMessages {
 			n := int(r.int(1))
 			d.Messages = append(d.Messages, MessageMeta{
-				N: n, ID: messageID(d.ID, n), ContentType: r.str(2), Size: int(r.int(3)), Key: r.str(4), Path: r.str(5),
+				N: n, ID: messageID(d.ID, n), ContentType: cmp.Or(r.str(2), jsonType), Size: int(r.int(3)), Key: r.str(4), Path: r.str(5),
 			})
 		}
 	})
