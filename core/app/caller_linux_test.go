@@ -108,10 +108,9 @@ func TestKeepAlive(t *testing.T) {
 	}
 }
 
-// systemd opens the socket: the daemon takes it in place of server.listen, and no
-// child hears of it.
-func TestSocketActivation(t *testing.T) {
-	ehr := newTarget(t, nil)
+// heldSocket listens as systemd does: the file keeps the port, whoever answers.
+func heldSocket(t *testing.T) (*os.File, net.Addr) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -120,14 +119,22 @@ func TestSocketActivation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = l.Close() // the file keeps the port
-	defer func() { _ = file.Close() }()
+	_ = l.Close()
+	t.Cleanup(func() { _ = file.Close() })
+	return file, l.Addr()
+}
+
+// systemd opens the socket: the daemon takes it in place of server.listen, and no
+// child hears of it.
+func TestSocketActivation(t *testing.T) {
+	ehr := newTarget(t, nil)
+	file, addr := heldSocket(t)
 	d := prepare(t, preamble+route("ehr", ehr.url, "", ""))
 	cmd, address := spawn(t, d, []string{modeActivate}, file)
-	if address != l.Addr().String() {
-		t.Errorf("it listens on %s, want %s", address, l.Addr())
+	if address != addr.String() {
+		t.Errorf("it listens on %s, want %s", address, addr)
 	}
-	d.connect(l.Addr())
+	d.connect(addr)
 	t.Cleanup(d.client.CloseIdleConnections)
 	d.update("319", transport.Delivered)
 	for _, p := range descendants(t, cmd.Process.Pid) {

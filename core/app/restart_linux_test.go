@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -20,16 +19,7 @@ import (
 // comes meanwhile waits, and what was taken in is delivered, once.
 func TestRestartUnderLoad(t *testing.T) {
 	ehr := newTarget(t, nil)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	file, err := l.(*net.TCPListener).File()
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = l.Close() // the file keeps the port
-	defer func() { _ = file.Close() }()
+	file, addr := heldSocket(t)
 	d := prepare(t, preamble+route("ehr", ehr.url, quick, "")+route("lab", ehr.url, "mode = \"async\"\n"+quick, ""))
 
 	daemon, _ := spawn(t, d, []string{modeActivate}, file)
@@ -48,7 +38,7 @@ func TestRestartUnderLoad(t *testing.T) {
 				default:
 				}
 				n := sent.Add(1)
-				req, err := http.NewRequest(http.MethodPost, "http://"+l.Addr().String()+"/hooks/demo", bytes.NewReader(save(fmt.Sprint(n), 1)))
+				req, err := http.NewRequest(http.MethodPost, "http://"+addr.String()+"/hooks/demo", bytes.NewReader(save(fmt.Sprint(n), 1)))
 				if err != nil {
 					t.Error(err)
 					return
