@@ -105,6 +105,7 @@ func (d *Dispatcher) Refused(ev *Event, code Code, key, rule string) {
 	if d.Journal == nil {
 		return
 	}
+	ev.Revision = d.Revision
 	ctx, cancel := context.WithTimeout(d.lease(), ev.Hook.Timeout)
 	defer cancel()
 	if err := d.Journal.Refused(ctx, ev, code, key, rule); err != nil {
@@ -142,6 +143,7 @@ type job struct {
 // [ErrKeyConflict].
 func (d *Dispatcher) Dispatch(a Arrival) (Result, error) {
 	ev := a.Event
+	ev.Revision = d.Revision
 	routes := d.Router.Match(ev)
 	budget := &Expired{Setting: "hooks." + ev.Hook.Name + ".timeout", After: ev.Hook.Timeout, caller: true}
 	ctx, cancel := context.WithDeadlineCause(d.lease(), ev.ReceivedAt.Add(budget.After), budget)

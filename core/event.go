@@ -2,6 +2,7 @@ package core
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -75,6 +76,10 @@ type Event struct {
 	ReceivedAt  time.Time // UTC
 	TraceParent string    // W3C Trace Context
 	Body        []byte    // exactly as sent
+
+	Revision string   // of the configuration that it came under
+	Origin   string   // id of the event that this is a second run of, or ""
+	Salt     [16]byte // of the digests of what it holds
 }
 
 // Limits of what an event may hold, beside the body limit of the hook endpoint.
@@ -143,6 +148,7 @@ func ParseEvent(body []byte) (*Event, error) {
 // Stamp gives the event its identity and its receive time.
 func (ev *Event) Stamp(hook *Hook, now time.Time) {
 	id := uuid.Must(uuid.NewV7())
+	_, _ = rand.Read(ev.Salt[:]) // it never fails
 	ev.Hook = hook
 	ev.ID = id.String()
 	ev.Ref = refOf(id)

@@ -60,9 +60,17 @@ func refusal(act string, state core.State, open bool) string {
 func (s *Store) act(ctx context.Context, act, actor, reason string, ids []string) ([]ActResult, error) {
 	var results []ActResult
 	var found []core.Promotion
+	var done []acted
 	err := s.writer.do(ctx, &op{
 		name:  act,
-		reset: func() { results, found = make([]ActResult, len(ids)), nil },
+		reset: func() { results, found, done = make([]ActResult, len(ids)), nil, nil },
+		audit: func(t *trail) {
+			for _, a := range done {
+				t.touch(a.seq)
+				t.add(a.entry())
+			}
+			t.promoted(found)
+		},
 		script: func(t tx) error {
 			lanes := map[string]bool{}
 			if err := t.do(step{q: qLanes, args: []any{list(ids)}, row: func(r row) { lanes[r.str(1)] = true }}); err != nil {
@@ -73,11 +81,14 @@ func (s *Store) act(ctx context.Context, act, actor, reason string, ids []string
 			}
 			for i, id := range ids {
 				results[i].ID = id
-				p, err := actOn(t, act, actor, reason, &results[i])
+				p, a, err := actOn(t, act, actor, reason, &results[i])
 				if err != nil {
 					return err
 				}
 				found = append(found, p...)
+				if results[i].OK {
+					done = append(done, a)
+				}
 			}
 			return nil
 		},
@@ -89,25 +100,47 @@ func (s *Store) act(ctx context.Context, act, actor, reason string, ids []string
 	return results, nil
 }
 
+// acted is an act as it is kept.
+type acted struct {
+	at              int64
+	actor, act      string
+	seq             int64 // of the delivery
+	delivery, event string
+	reason          string
+	was, now        core.State
+}
+
+// values are the columns of acts.
+func (a *acted) values() []any {
+	return []any{a.at, a.actor, a.act, a.seq, a.event, a.reason, string(a.was), string(a.now)}
+}
+
+func (a *acted) entry() *AuditEntry {
+	return &AuditEntry{
+		Kind: auditAct, Actor: a.actor, Act: a.act, Event: a.event, Delivery: a.delivery, Reason: a.reason,
+		Was: string(a.was), State: string(a.now), Row: digest(nil, a.values()...),
+	}
+}
+
 // actOn does it to one delivery and returns which ones are due by it.
-func actOn(t tx, act, actor, reason string, res *ActResult) (found []core.Promotion, err error) {
+func actOn(t tx, act, actor, reason string, res *ActResult) (found []core.Promotion, done acted, err error) {
 	var seq int64
-	var lane, route string
+	var lane, route, event string
 	var head, open bool
 	err = t.do(step{q: qActRead, args: []any{res.ID}, row: func(r row) {
 		seq, lane, res.Was = r.int(0), r.str(1), core.State(r.str(2))
-		head, open, route = r.flag(3), r.flag(4), r.str(5)
+		head, open, route, event = r.flag(3), r.flag(4), r.str(5), r.str(6)
 	}})
 	if err != nil {
-		return nil, err
+		return nil, done, err
 	}
 	res.Now = res.Was
 	if seq == 0 {
 		res.Why = "is not in the journal"
-		return nil, nil
+		return nil, done, nil
 	}
 	if res.Why = refusal(act, res.Was, open); res.Why != "" {
-		return nil, nil
+		return nil, done, nil
 	}
 	if act == "retry" {
 		res.Now = core.StateQueued
@@ -126,12 +159,14 @@ func actOn(t tx, act, actor, reason string, res *ActResult) (found []core.Promot
 		}
 	}
 	if err != nil {
-		return nil, err
+		return nil, done, err
 	}
 	res.OK = true
-	return found, t.do(step{q: qActInsert, args: []any{
-		clean(actor), act, seq, clean(reason), string(res.Was), string(res.Now),
-	}})
+	done = acted{
+		at: time.Now().UnixMicro(), actor: clean(actor), act: act, seq: seq, delivery: res.ID, event: event,
+		reason: clean(reason), was: res.Was, now: res.Now,
+	}
+	return found, done, t.do(step{q: qActInsert, args: done.values()})
 }
 
 // Set is a configuration that a node has accepted.
@@ -162,10 +197,14 @@ func (s *Store) Accept(ctx context.Context, set Set) error {
 	if err != nil {
 		return fmt.Errorf("journal: scripts: %w", err)
 	}
-	steps = append(steps, step{
-		q: qAcceptInsert, args: []any{clean(set.Node), set.Revision, config, string(text)}, row: func(row) {},
+	values := []any{clean(set.Node), set.Revision, config, string(text), time.Now().UnixMicro()}
+	steps = append(steps, step{q: qAcceptInsert, args: values})
+	return s.writer.do(ctx, &op{
+		name: "configuration " + set.Revision, steps: steps,
+		audit: func(t *trail) {
+			t.add(&AuditEntry{Kind: auditConfig, Node: clean(set.Node), Revision: set.Revision, Row: digest(nil, values...)})
+		},
 	})
-	return s.writer.do(ctx, &op{name: "configuration " + set.Revision, steps: steps})
 }
 
 // Accepted returns the set that the node accepted last. The error may be

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -30,12 +31,8 @@ type begun struct {
 }
 
 func eventStep(ev *core.Event) step {
-	h := ev.Hook
-	return step{q: qEventInsert, args: []any{
-		ev.ID, ev.Ref, h.Name, h.Study, string(h.Stage), string(ev.Kind), clean(ev.TransID), clean(ev.FormID),
-		clean(ev.FormName), clean(ev.Workflow.ID), clean(ev.Workflow.Name), ev.ReceivedAt.UnixMicro(), ev.TraceParent,
-		blob(ev.Body),
-	}}
+	values := eventValues(ev, [3]string{})
+	return step{q: qEventInsert, args: append(values[:len(values)-3], ev.Salt[:], blob(ev.Body))}
 }
 
 // Begin implements [core.Journal].
@@ -74,6 +71,16 @@ func (s *Store) Begin(ctx context.Context, e *core.Entry) error {
 		name: "event " + e.Event.ID, lanes: lanes, steps: steps,
 		reset: func() { clear(results) },
 		undo:  func() *op { return s.undoBegin(e.Event.ID, lanes) },
+	}
+	event := eventAudit(e.Event, [3]string{})
+	o.audit = func(t *trail) {
+		event(t)
+		for i := range results {
+			t.touch(results[i].seq)
+			if d := e.Deliveries[i].Delivery; d.Shape == core.ShapeMessages {
+				t.shaped(results[i].seq, d.Contents)
+			}
+		}
 	}
 	if e.Key != "" {
 		o.script = func(t tx) error { return beginKeyed(t, e, lanes, steps) }
@@ -150,15 +157,18 @@ func keyLock(hook, key string) string { return "\x00key\x00" + hook + "\x00" + k
 
 // undoBegin takes back a Begin that was answered as not written and may be.
 func (s *Store) undoBegin(event string, lanes []string) *op {
+	var found []core.Promotion
+	var ended []int64
 	o := &op{name: "event " + event + ", taken back", lanes: lanes, steps: []step{{
 		q:    qUndoBegin,
 		args: []any{"the journal failed while this was written, and the caller was told so", event},
+		row:  func(r row) { ended = append(ended, r.int(0)) },
 	}, {q: qKeyForget, args: []any{event}}}}
-	var found []core.Promotion
 	for _, lane := range lanes {
 		o.steps = append(o.steps, promoteSteps(lane, nil, func(p core.Promotion) { found = append(found, p) })...)
 	}
-	o.reset = func() { found = nil }
+	o.reset = func() { found, ended = nil, nil }
+	o.audit = func(t *trail) { t.touch(ended...); t.promoted(found) }
 	o.end = func(err error) {
 		if err == nil {
 			s.promoted(found)
@@ -173,6 +183,7 @@ func (s *Store) undoRun(seq int64, owner string) *op {
 	return &op{
 		name:  fmt.Sprintf("delivery %d, given back", seq),
 		reset: func() { found = nil },
+		audit: func(t *trail) { t.promoted(found) },
 		steps: []step{{q: qUndoRun, args: []any{seq, owner}, row: func(r row) {
 			found = append(found, core.Promotion{Seq: seq, Route: r.str(0)})
 		}}},
@@ -189,6 +200,7 @@ func (s *Store) Refused(ctx context.Context, ev *core.Event, code core.Code, key
 	return s.writer.do(ctx, &op{
 		name:  "refused event " + ev.ID,
 		steps: []step{eventStep(ev), {q: qRefuse, args: []any{string(code), clean(key), clean(rule), ev.ID}}},
+		audit: eventAudit(ev, [3]string{string(code), clean(key), clean(rule)}),
 		undo:  func() *op { return s.undoBegin(ev.ID, nil) },
 	})
 }
@@ -202,7 +214,12 @@ func (s *Store) Take(ctx context.Context, d *core.Delivery) (bool, error) {
 	err := s.writer.do(ctx, &op{
 		name:  "delivery " + d.ID,
 		reset: func() { taken = false },
-		undo:  func() *op { return s.undoRun(d.Seq, owner) },
+		audit: func(t *trail) {
+			if taken {
+				t.touch(d.Seq)
+			}
+		},
+		undo: func() *op { return s.undoRun(d.Seq, owner) },
 		steps: []step{{q: qTake, args: []any{owner, d.Seq}, row: func(r row) {
 			taken, attempts, at = true, r.int(0), r.time(1)
 		}}},
@@ -218,14 +235,7 @@ func (s *Store) Take(ctx context.Context, d *core.Delivery) (bool, error) {
 func messageSteps(d *core.Delivery, isNew bool, owner string) []step {
 	var steps []step
 	for n, c := range d.Contents {
-		headers := "{}"
-		if len(c.Headers) > 0 {
-			text, _ := json.Marshal(c.Headers) // strings always can be
-			headers = string(text)
-		}
-		steps = append(steps, step{q: qMessageInsert, args: []any{
-			int64(n), clean(c.ContentType), headers, []byte(c.Key), []byte(c.Path), blob(c.Payload), d.ID, flag(isNew), owner,
-		}})
+		steps = append(steps, step{q: qMessageInsert, args: append(messageValues(n, c), d.ID, flag(isNew), owner)})
 	}
 	return steps
 }
@@ -248,7 +258,14 @@ func (s *Store) Shaped(ctx context.Context, d *core.Delivery) error {
 	for i := range steps[1:] {
 		steps[1+i].when = func() bool { return ours }
 	}
-	err := s.writer.do(ctx, &op{name: "shape of delivery " + d.ID, steps: steps, reset: func() { ours = false }})
+	err := s.writer.do(ctx, &op{
+		name: "shape of delivery " + d.ID, steps: steps, reset: func() { ours = false },
+		audit: func(t *trail) {
+			if ours {
+				t.shaped(d.Seq, d.Contents)
+			}
+		},
+	})
 	if err != nil {
 		return err
 	}
@@ -300,7 +317,15 @@ func (s *Store) Settle(d *core.Delivery, set core.Settlement) {
 		row: func(row) { ours = true },
 		did: func(_, changed int64, _ time.Time) { ours = changed > 0 },
 	})
-	o := &op{name: "outcome of delivery " + d.ID, calm: set.Calm, reset: func() { ours, next = false, core.Promotion{} }}
+	o := &op{
+		name: "outcome of delivery " + d.ID, calm: set.Calm, reset: func() { ours, next = false, core.Promotion{} },
+		audit: func(t *trail) {
+			if ours {
+				t.attempted(d.Seq, set.Attempts)
+				t.touch(next.Seq)
+			}
+		},
+	}
 	if !blocks {
 		o.lanes = []string{d.Lane}
 		steps = append(steps, promoteSteps(d.Lane, func() bool { return ours }, func(p core.Promotion) { next = p })...)
@@ -340,16 +365,15 @@ func isOpen(state core.State) bool {
 }
 
 func attemptStep(seq int64, owner string, a *core.Attempt) step {
-	r := &a.Receipt
-	reply, cut := r.Body, r.Truncated
-	if len(reply) > maxReply {
-		reply, cut = reply[:maxReply], true
+	return step{q: qAttemptInsert, args: append(attemptValues(a), seq, owner)}
+}
+
+// keptReply is how much of a target's answer is kept, and whether some is missing.
+func keptReply(r *transport.Receipt) (reply []byte, cut bool) {
+	if len(r.Body) > maxReply {
+		return r.Body[:maxReply], true
 	}
-	return step{q: qAttemptInsert, args: []any{
-		int64(a.N), int64(a.Message), a.Start.UnixMicro(), a.Took.Microseconds(), string(r.Effect), string(r.Code),
-		int64(r.TargetStatus), clean(r.ContentType), blob(reply), flag(cut), r.RetryAfter.Microseconds(), clean(r.Detail),
-		seq, owner,
-	}}
+	return r.Body, r.Truncated
 }
 
 func attemptOf(r row) core.Attempt {
@@ -364,9 +388,18 @@ func attemptOf(r row) core.Attempt {
 
 // Answered implements [core.Journal].
 func (s *Store) Answered(ev *core.Event, a core.AnswerRecord) {
-	s.writer.must(&op{name: "answer to event " + ev.ID, calm: true, steps: []step{{q: qAnswer, args: []any{
-		int64(a.Status), string(a.Code), clean(a.Detail), a.Gone.Microseconds(), ev.ID,
-	}}}})
+	values := []any{int64(a.Status), string(a.Code), clean(a.Detail), a.Gone.Microseconds(), time.Now().UnixMicro()}
+	s.writer.must(&op{
+		name: "answer to event " + ev.ID, calm: true, steps: []step{{q: qAnswer, args: append(values[:5:5], ev.ID)}},
+		audit: func(t *trail) {
+			b := append([]byte(nil), `{"t":"answer"`...)
+			b = appendField(b, "event", ev.ID)
+			b = strconv.AppendInt(append(b, `,"status":`...), int64(a.Status), 10)
+			b = appendField(b, "code", string(a.Code))
+			b = appendField(b, "text", digest(ev.Salt[:], values...))
+			t.line(append(b, '}'))
+		},
+	})
 }
 
 // Claim implements [core.Queue].
@@ -392,11 +425,14 @@ func (s *Store) Claim(ctx context.Context, route string, body bool, n int) ([]*c
 			out, err = load(t, seqs)
 			return err
 		},
+		audit: func(t *trail) { t.touch(seqs...) },
 		undo: func() *op {
 			all := &op{name: "claim of route " + route + ", given back"}
 			for _, seq := range seqs {
 				all.steps = append(all.steps, s.undoRun(seq, owner).steps...)
 			}
+			given := slices.Clone(seqs)
+			all.audit = func(t *trail) { t.touch(given...) }
 			all.end = func(error) { s.promoted([]core.Promotion{{Route: route}}) }
 			return all
 		},
@@ -474,7 +510,7 @@ func eventOf(r row) *core.Event {
 		Hook: &core.Hook{Name: r.str(3), Study: r.str(4), Stage: core.Stage(r.str(5))},
 		Kind: core.Kind(r.str(6)), TransID: r.str(7), FormID: r.str(8), FormName: r.str(9),
 		Workflow:   core.Workflow{ID: r.str(10), Name: r.str(11)},
-		ReceivedAt: r.time(12), TraceParent: r.str(13),
+		ReceivedAt: r.time(12), TraceParent: r.str(13), Revision: r.str(14), Origin: r.str(15),
 	}
 }
 
@@ -500,6 +536,7 @@ func (s *Store) Recover(ctx context.Context, hold []string) (int, error) {
 	}
 	err = s.writer.do(ctx, &op{
 		name: "recovery", reset: func() { found = nil },
+		audit: func(t *trail) { t.promoted(found) },
 		script: func(t tx) error {
 			// Nodes first: one that comes back between the two statements finds
 			// that it has been declared dead, and begins anew.
@@ -525,14 +562,16 @@ func (s *Store) Recover(ctx context.Context, hold []string) (int, error) {
 // HoldOthers implements [core.Queue].
 func (s *Store) HoldOthers(ctx context.Context, routes []string) (int, error) {
 	n := 0
-	count := func(row) { n++ }
+	var held []int64
+	count := func(r row) { n++; held = append(held, r.int(0)) }
 	args := []any{goneReason, list(routes)}
 	strays, err := s.any(ctx, qStray, list(routes))
 	if err != nil || !strays {
 		return 0, err
 	}
 	err = s.writer.do(ctx, &op{
-		name: "hold of routes", reset: func() { n = 0 },
+		name: "hold of routes", reset: func() { n, held = 0, nil },
+		audit: func(t *trail) { t.touch(held...) },
 		script: func(t tx) error {
 			if err := t.do(step{q: qHoldHeads, args: args, row: count}); err != nil {
 				return err

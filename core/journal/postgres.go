@@ -34,6 +34,7 @@ const lockLanes = `select pg_advisory_xact_lock(k) from unnest($1::bigint[]) k`
 type postgresEngine struct {
 	texts                  map[query]string
 	writer, reader, leases *pgPool
+	chains                 chains
 
 	mu sync.Mutex
 	// doubtful are sessions whose connection was lost while they wrote. What was
@@ -128,6 +129,7 @@ func (e *postgresEngine) once(ops []*op) error {
 	defer e.written(e.writer, conn)
 
 	var b pgx.Batch
+	b.Queue("begin")
 	var names []string
 	for _, o := range ops {
 		names = append(names, o.lanes...)
@@ -152,8 +154,66 @@ func (e *postgresEngine) once(ops []*op) error {
 		}
 	}
 	if err := conn.SendBatch(ctx, &b).Close(); err != nil {
-		return commitError(err, conn)
+		rollback(conn)
+		return postgresError(err, false)
 	}
+	err = e.audited(ctx, conn, ops, func(b *pgx.Batch) error {
+		b.Queue("commit")
+		return conn.SendBatch(ctx, b).Close()
+	})
+	if err != nil {
+		rollback(conn)
+	}
+	return err
+}
+
+// rollback ends a transaction that failed, unless its connection did.
+func rollback(conn *pgx.Conn) {
+	if conn.IsClosed() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), pgTimeout)
+	defer cancel()
+	if _, err := conn.Exec(ctx, "rollback"); err != nil {
+		_ = conn.Close(ctx)
+	}
+}
+
+// audited writes the row of the audit and commits.
+func (e *postgresEngine) audited(ctx context.Context, conn *pgx.Conn, ops []*op, commit func(*pgx.Batch) error) error {
+	c := e.chains.take()
+	t := trail{}
+	for _, o := range ops {
+		if o.audit != nil && o.err == nil {
+			o.audit(&t)
+		}
+	}
+	args, next, err := t.finish(c, func(s step) error {
+		rows, err := conn.Query(ctx, e.texts[s.q], s.args...)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		return eachRow(rows, s.row)
+	})
+	if err != nil {
+		e.chains.give(c)
+		return postgresError(err, false)
+	}
+	var b pgx.Batch
+	if args != nil {
+		b.Queue(e.texts[qAuditInsert], args...)
+	} else {
+		next = c
+	}
+	if err := commit(&b); err != nil {
+		err = commitError(err, conn)
+		if t := troubleOf(err); t != nil && !t.unsure {
+			e.chains.give(c)
+		}
+		return err // else whether its row was written is not known: the chain ends
+	}
+	e.chains.give(next)
 	return nil
 }
 
@@ -326,10 +386,18 @@ func (e *postgresEngine) script(ctx context.Context, o *op) error {
 		_ = t.Rollback(ctx)
 		return postgresError(err, false)
 	}
-	if err := t.Commit(ctx); err != nil {
-		return commitError(err, conn)
+	err = e.audited(ctx, conn, []*op{o}, func(b *pgx.Batch) error {
+		if b.Len() > 0 {
+			if err := conn.SendBatch(ctx, b).Close(); err != nil {
+				return err
+			}
+		}
+		return t.Commit(ctx)
+	})
+	if err != nil {
+		_ = t.Rollback(ctx)
 	}
-	return nil
+	return err
 }
 
 // lookTx is in place of the transaction of an event that may have been written: it

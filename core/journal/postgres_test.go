@@ -447,16 +447,22 @@ func TestPostgresUnsure(t *testing.T) {
 		p := newProxy(t, host(raw))
 		s := open(t, Options{URL: p.through(raw)})
 		begin1(t, s, "1", true)
-		let := p.hold(0, false, true)
-		t.Cleanup(let)
-		p.mu.Lock()
-		p.mode = "cut"
-		p.mu.Unlock()
 		ctx, cancel := context.WithTimeout(context.Background(), 6*time.Second)
 		defer cancel()
 		ev := newEvent("2")
+		// Only the answer to a commit leaves it open what was written.
+		admin(t, holdCommits(raw))
 		start := time.Now()
-		err := s.Begin(ctx, &core.Entry{Event: ev, Deliveries: []*core.Placement{place(ev, "r", true)}})
+		began := make(chan error, 1)
+		go func() {
+			began <- s.Begin(ctx, &core.Entry{Event: ev, Deliveries: []*core.Placement{place(ev, "ours", true)}})
+		}()
+		time.Sleep(300 * time.Millisecond)
+		t.Cleanup(p.hold(0, false, true))
+		p.mu.Lock()
+		p.mode = "cut"
+		p.mu.Unlock()
+		err := receive(t, began)
 		if !errors.Is(err, ErrUnsure) || !errors.Is(err, ErrUnavailable) {
 			t.Error(err)
 		}

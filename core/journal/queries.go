@@ -68,16 +68,22 @@ const (
 	qEventMessages      query = "messages of event"
 	qEventAttempts      query = "attempts of event"
 	qEventActs          query = "acts of event"
+	qAuditDeliveries    query = "audit of deliveries"
+	qAuditInsert        query = "audit insert"
 )
 
 const (
 	eventColumns = `e.seq, e.id, e.ref, e.hook, e.study, e.stage, e.kind, e.trans_id, e.form_id, e.form_name,
-		e.wf_id, e.wf_name, e.received_at, e.traceparent`
+		e.wf_id, e.wf_name, e.received_at, e.traceparent, e.revision, e.origin`
 	eventExtra = `length(e.body), e.refused_code, e.refused_key, e.refused_rule,
 		a.status, a.code, a.detail, a.gone_us, a.at`
 	deliveryColumns = `d.seq, d.id, d.route, d.lane, d.state, d.attempts, d.begun_at, d.sent, d.shape, d.script, d.revision`
 	deliveryExtra   = `d.hook, d.head, d.open, d.due_at, d.owner, d.code, d.reason, d.position, d.created_at, d.updated_at, d.ended_at`
 	headOf          = `(select 1 from deliveries where lane = $5 and head = 1)`
+	// auditDeliveryColumns: what needs a name first, contents and their salt last.
+	auditDeliveryColumns = `d.seq, d.version, d.id, e.id, d.route, d.state, d.code,
+		d.event_seq, d.hook, d.lane, d.head, d.open, d.owner, d.due_at, d.wait, d.attempts, d.begun_at, d.sent, d.shape, d.script, d.revision,
+		d.created_at, d.updated_at, d.ended_at, d.origin, d.reason, d.position, e.salt`
 	// nextOfLane is the first of those that wait behind a lane's head.
 	nextOfLane = `(select seq from deliveries where lane = $1 and open = 1 and head = 0 order by seq limit 1)`
 )
@@ -104,8 +110,8 @@ const (
 // literal is compared with a column or added to one instead.
 var queries = map[query]string{
 	qEventInsert: `insert into events (id, ref, hook, study, stage, kind, trans_id, form_id, form_name, wf_id, wf_name,
-			received_at, traceparent, body)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`,
+			received_at, traceparent, revision, origin, salt, body)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)`,
 	qRefuse: `update events set refused_code = $1, refused_key = $2, refused_rule = $3 where id = $4`,
 
 	// Whether it is the head is decided here and not in Go, so that on Postgres
@@ -127,12 +133,12 @@ var queries = map[query]string{
 
 	qHead: `select seq, state, owner from deliveries where lane = $1 and head = 1`,
 
-	qTake: `update deliveries set state = 'running', owner = $1, due_at = null,
+	qTake: `update deliveries set version = version + 1, state = 'running', owner = $1, due_at = null,
 			begun_at = coalesce(begun_at, {now}), updated_at = {now}
 		where seq = $2 and head = 1 and state = 'queued'
 		returning attempts, begun_at`,
 
-	qShape: `update deliveries set shape = $1, script = $2, revision = $3, updated_at = {now}
+	qShape: `update deliveries set version = version + 1, shape = $1, script = $2, revision = $3, updated_at = {now}
 		where seq = $4 and state = 'running' and owner = $5
 		returning seq`,
 	qUnshape: `delete from messages where delivery_seq in
@@ -147,7 +153,7 @@ var queries = map[query]string{
 		select seq, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12 from deliveries
 		where seq = $13 and state = 'running' and owner = $14 {for update}
 		on conflict (delivery_seq, n) do nothing`,
-	qSettle: `update deliveries set state = $1, head = $2, open = $3, due_at = {now} + $4, owner = null,
+	qSettle: `update deliveries set version = version + 1, state = $1, head = $2, open = $3, due_at = {now} + $4, owner = null,
 			attempts = $5, sent = $6, code = $7, reason = $8, position = $9,
 			updated_at = {now}, ended_at = {now} + $10
 		where seq = $11 and state = 'running' and owner = $12
@@ -155,20 +161,21 @@ var queries = map[query]string{
 	// Did a settlement whose commit was not confirmed get through?
 	qSettled: `select count(*) from deliveries
 		where seq = $1 and state = $2 and attempts = $3 and sent = $4 and owner is null`,
-	qPromote: `update deliveries set head = 1, updated_at = {now}
+	qPromote: `update deliveries set version = version + 1, head = 1, updated_at = {now}
 		where seq = ` + nextOfLane + `
 			and not exists (select 1 from deliveries where lane = $1 and head = 1)
 		{returning seq, route, due_at - {now}}`,
 	qPeek: `select seq, route, due_at - {now} from deliveries where lane = $1 and head = 1`,
 
 	qAnswer: `insert into answers (event_seq, status, code, detail, gone_us, at)
-		select seq, $1, $2, $3, $4, {now} from events where id = $5
+		select seq, $1, $2, $3, $4, $5 from events where id = $6
 		on conflict (event_seq) do nothing`,
 
-	qUndoBegin: `update deliveries set state = 'cancelled', head = 0, open = 0, due_at = null, owner = null,
+	qUndoBegin: `update deliveries set version = version + 1, state = 'cancelled', head = 0, open = 0, due_at = null, owner = null,
 			reason = $1, updated_at = {now}, ended_at = {now}
-		where event_seq = (select seq from events where id = $2) and open = 1`,
-	qUndoRun: `update deliveries set state = 'queued', owner = null, due_at = {now}, updated_at = {now}
+		where event_seq = (select seq from events where id = $2) and open = 1
+		returning seq`,
+	qUndoRun: `update deliveries set version = version + 1, state = 'queued', owner = null, due_at = {now}, updated_at = {now}
 		where seq = $1 and state = 'running' and owner = $2
 		returning route`,
 
@@ -183,7 +190,7 @@ var queries = map[query]string{
 	qDue: `select seq from deliveries
 		where route = $1 and head = 1 and due_at is not null and due_at <= {now}
 		order by due_at, seq limit $2 {skip locked}`,
-	qClaim: `update deliveries set state = 'running', owner = $1, due_at = null,
+	qClaim: `update deliveries set version = version + 1, state = 'running', owner = $1, due_at = null,
 			shape = case when shape = 0 then $2 else shape end,
 			begun_at = coalesce(begun_at, {now}), updated_at = {now}
 		where seq in {ints $3}`,
@@ -197,7 +204,7 @@ var queries = map[query]string{
 
 	qRecoverNodes: `delete from nodes where renewed_at < {now} - $1 and id <> $2`,
 	// head = 1 lets it use the index of the heads: what runs is a head.
-	qRecover: `update deliveries set state = 'unknown', owner = null, code = $1, reason = $2,
+	qRecover: `update deliveries set version = version + 1, state = 'unknown', owner = null, code = $1, reason = $2,
 			attempts = case when attempts = 0 then 1 else attempts end,
 			due_at = case when route in {texts $3} then null else {now} end, updated_at = {now}
 		where head = 1 and state = 'running' and owner <> $4
@@ -212,10 +219,10 @@ var queries = map[query]string{
 			union all
 			select state, route from deliveries where open = 1 and head = 0) s
 		where state in ('queued', 'waiting', 'unknown') and route not in {texts $1} limit 1`,
-	qHoldHeads: `update deliveries set state = 'held', due_at = null, reason = $1, updated_at = {now}
+	qHoldHeads: `update deliveries set version = version + 1, state = 'held', due_at = null, reason = $1, updated_at = {now}
 		where head = 1 and state in ('queued', 'waiting', 'unknown') and route not in {texts $2}
 		returning seq`,
-	qHoldBehind: `update deliveries set state = 'held', due_at = null, reason = $1, updated_at = {now}
+	qHoldBehind: `update deliveries set version = version + 1, state = 'held', due_at = null, reason = $1, updated_at = {now}
 		where open = 1 and head = 0 and state in ('queued', 'waiting', 'unknown') and route not in {texts $2}
 		returning seq`,
 
@@ -223,22 +230,22 @@ var queries = map[query]string{
 	qNodeRenew:  `update nodes set renewed_at = {now} where id = $1 returning id`,
 	qNodeDelete: `delete from nodes where id = $1`,
 
-	qLanes:   `select id, lane from deliveries where id in {texts $1}`,
-	qActRead: `select seq, lane, state, head, open, route from deliveries where id = $1 {for update}`,
-	qActRetry: `update deliveries set state = 'queued', due_at = {now}, begun_at = null, ended_at = null, open = 1, updated_at = {now},
+	qLanes: `select id, lane from deliveries where id in {texts $1}`,
+	qActRead: `select d.seq, d.lane, d.state, d.head, d.open, d.route, (select e.id from events e where e.seq = d.event_seq)
+		from deliveries d where d.id = $1 {for update}`,
+	qActRetry: `update deliveries set version = version + 1, state = 'queued', due_at = {now}, begun_at = null, ended_at = null, open = 1, updated_at = {now},
 			head = case when head = 1 or not exists (select 1 from deliveries h where h.lane = $1 and h.head = 1) then 1 else 0 end
 		where seq = $2
 		returning head`,
-	qActCancel: `update deliveries set state = 'cancelled', head = 0, open = 0, due_at = null,
+	qActCancel: `update deliveries set version = version + 1, state = 'cancelled', head = 0, open = 0, due_at = null,
 			updated_at = {now}, ended_at = {now}
 		where seq = $1`,
-	qActInsert: `insert into acts (at, actor, act, delivery_seq, reason, was, now) values ({now}, $1, $2, $3, $4, $5, $6)`,
+	qActInsert: `insert into acts (at, actor, act, delivery_seq, event_id, reason, was, now) values ($1, $2, $3, $4, $5, $6, $7, $8)`,
 
-	qDocInsert: `insert into documents (sha, content, at) values ($1, $2, {now}) on conflict (sha) do nothing`,
-	qDocRead:   `select content from documents where sha = $1`,
-	qAcceptInsert: `insert into accepted (node, revision, config_sha, scripts, at) values ($1, $2, $3, $4, {now})
-		returning at`,
-	qAcceptRead: `select revision, config_sha, scripts, at from accepted where node = $1 order by seq desc limit 1`,
+	qDocInsert:    `insert into documents (sha, content, at) values ($1, $2, {now}) on conflict (sha) do nothing`,
+	qDocRead:      `select content from documents where sha = $1`,
+	qAcceptInsert: `insert into accepted (node, revision, config_sha, scripts, at) values ($1, $2, $3, $4, $5)`,
+	qAcceptRead:   `select revision, config_sha, scripts, at from accepted where node = $1 order by seq desc limit 1`,
 
 	qEvents:         listed(events, "", 8),
 	qEventsOfRecord: listed(events, "and e.trans_id = $8", 9),
@@ -260,6 +267,9 @@ var queries = map[query]string{
 	qEventMessages: `select m.delivery_seq, m.n, m.content_type, length(m.payload), m.key, m.path
 		from messages m where m.delivery_seq in (select seq from deliveries where event_seq = $1)
 		order by m.delivery_seq, m.n`,
+	qAuditDeliveries: `select ` + auditDeliveryColumns + ` from deliveries d join events e on e.seq = d.event_seq
+		where d.seq in {ints $1} order by d.seq`,
+	qAuditInsert: `insert into audit (chain, n, at, entries, hash) values ($1, $2, $3, $4, $5)`,
 	qEventAttempts: `select t.delivery_seq, t.n, t.message, t.started_at, t.took_us, t.effect, t.code, t.target_status,
 			t.reply_type, t.reply, t.truncated, t.retry_after_us, t.detail
 		from attempts t where t.delivery_seq in (select seq from deliveries where event_seq = $1)

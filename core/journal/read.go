@@ -169,16 +169,16 @@ func (s *Store) Events(ctx context.Context, f EventFilter) (out []EventRow, next
 
 // eventRowOf reads eventColumns and eventExtra.
 func eventRowOf(r row) EventRow {
-	out := EventRow{Event: eventOf(r), Seq: r.int(0), Size: int(r.int(14))}
-	if code := r.str(15); code != "" {
-		out.Refused = &Refusal{Code: core.Code(code), Key: r.str(16), Rule: r.str(17)}
+	out := EventRow{Event: eventOf(r), Seq: r.int(0), Size: int(r.int(16))}
+	if code := r.str(17); code != "" {
+		out.Refused = &Refusal{Code: core.Code(code), Key: r.str(18), Rule: r.str(19)}
 	}
-	if !r.null(18) {
+	if !r.null(20) {
 		out.Answer = &Answer{
 			AnswerRecord: core.AnswerRecord{
-				Status: int(r.int(18)), Code: core.Code(r.str(19)), Detail: r.str(20), Gone: r.micros(21),
+				Status: int(r.int(20)), Code: core.Code(r.str(21)), Detail: r.str(22), Gone: r.micros(23),
 			},
-			At: r.time(22),
+			At: r.time(24),
 		}
 	}
 	return out
@@ -252,7 +252,7 @@ func (s *Store) eventSeq(ctx context.Context, idOrRef string) (seq int64, err er
 func deliveryRowOf(r row) DeliveryRow {
 	d := deliveryOf(r)
 	d.Event = eventOf(r[11:])
-	x := r[25:]
+	x := r[27:]
 	return DeliveryRow{
 		Delivery: d, Hook: x.str(0), Head: x.flag(1), Blocks: x.flag(2), Due: x.time(3), Owner: x.str(4),
 		Code: core.Code(x.str(5)), Reason: x.str(6), Position: x.str(7),

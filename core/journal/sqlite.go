@@ -43,7 +43,8 @@ type sqliteEngine struct {
 	begin, commit, rollback driver.Stmt
 	named                   []driver.NamedValue
 	file                    fs.FileInfo // the one that is open
-	broken                  bool        // must be opened again before it is used
+	chain                   *chain
+	broken                  bool // must be opened again before it is used
 
 	mu   sync.RWMutex
 	pool *sql.DB // of the readers
@@ -271,11 +272,37 @@ func (e *sqliteEngine) batch(ops []*op) (err error) {
 			return e.trouble(err, false)
 		}
 	}
+	next, err := e.audited(ops)
+	if err != nil {
+		_ = e.plain(ctx, e.rollback)
+		return e.trouble(err, false)
+	}
 	if err := e.plain(ctx, e.commit); err != nil {
 		_ = e.plain(ctx, e.rollback)
+		e.chain = nil // whether its row was written is not known
 		return e.trouble(err, true)
 	}
+	e.chain = next
 	return nil
+}
+
+// audited writes the batch's row of the audit.
+func (e *sqliteEngine) audited(ops []*op) (*chain, error) {
+	c := e.chain
+	if c == nil {
+		c = newChain()
+	}
+	t := trail{}
+	for _, o := range ops {
+		if o.audit != nil && o.err == nil {
+			o.audit(&t)
+		}
+	}
+	args, next, err := t.finish(c, e.do)
+	if err != nil || args == nil {
+		return c, err
+	}
+	return next, e.do(step{q: qAuditInsert, args: args})
 }
 
 func (e *sqliteEngine) plain(ctx context.Context, st driver.Stmt) error {

@@ -84,6 +84,7 @@ func TestEvents(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := *all[3]
+		want.Salt = [16]byte{} // nobody needs it again
 		want.Body = nil
 		if !reflect.DeepEqual(*d.Event, want) || d.Answer != nil || len(d.Deliveries) != 1 {
 			t.Errorf("%+v\nwant %+v", *d.Event, want)
@@ -290,7 +291,7 @@ func TestNewerSchema(t *testing.T) {
 		}
 		_ = s.Close()
 		var newer *NewerSchemaError
-		if _, err := Open(context.Background(), Options{URL: url}); !errors.As(err, &newer) || newer.Have != 99 || newer.Know != 1 {
+		if _, err := Open(context.Background(), Options{URL: url}); !errors.As(err, &newer) || newer.Have != 99 || newer.Know != 2 {
 			t.Fatal(err)
 		}
 	})

@@ -51,6 +51,9 @@ type op struct {
 	// commit was not confirmed.
 	unsure func()
 
+	// audit tells what it has done, once its results are known.
+	audit func(*trail)
+
 	// calm: it may wait a little for company.
 	calm bool
 	// must: it stays until it is written; end takes the place of done then.
