@@ -1,10 +1,12 @@
 package journal
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
+	"fmt"
 	"strconv"
 	"sync"
 	"time"
@@ -75,6 +77,45 @@ type AuditEntry struct {
 type Head struct {
 	N    int64  `json:"n"`
 	Hash string `json:"hash"`
+}
+
+// headsNamed is how many chains a new one names the ends of.
+const headsNamed = 32
+
+// auditBegins makes the first entries of a new process: which chains were there
+// before, and, in a journal that is older than the audit, where that begins.
+func (s *Store) auditBegins(ctx context.Context) (start, older *AuditEntry, err error) {
+	start = &AuditEntry{Kind: auditStart, Node: s.node}
+	err = s.engine.snapshot(ctx, func(read snapshot) error {
+		// From one chain to the one before by the index: their names are in the order
+		// of time, and there may be millions of rows.
+		text := fmt.Sprintf(`with recursive c(chain, i) as (
+				select max(chain), 1 from audit
+				union all
+				select (select max(a.chain) from audit a where a.chain < c.chain), i + 1 from c where c.chain is not null and i < %d)
+			select a.chain, a.n, a.hash from c join audit a
+			on a.chain = c.chain and a.n = (select max(n) from audit m where m.chain = c.chain)`, headsNamed)
+		err := read(text, func(r row) {
+			if start.Heads == nil {
+				start.Heads = map[string]Head{}
+			}
+			start.Heads[r.str(0)] = Head{N: r.int(1), Hash: base64.RawURLEncoding.EncodeToString(r.bytes(2))}
+		})
+		if err != nil || start.Heads != nil {
+			return err
+		}
+		older = &AuditEntry{Kind: auditBefore}
+		return read(`select coalesce((select max(seq) from events), 0), coalesce((select max(seq) from deliveries), 0)`, func(r row) {
+			older.EventSeq, older.DeliverySeq = r.int(0), r.int(1)
+		})
+	})
+	if older != nil && older.EventSeq == 0 {
+		older = nil
+	}
+	if err != nil {
+		err = fmt.Errorf("journal: its audit cannot be read: %w", err)
+	}
+	return start, older, err
 }
 
 func encode(sum [sha256.Size]byte) string { return base64.RawURLEncoding.EncodeToString(sum[:]) }

@@ -55,3 +55,14 @@ func bench(b *testing.B, url string, callers int) {
 		b.Fatal(err)
 	}
 }
+
+// BenchmarkVerify reads a journal of 100,000 events.
+func BenchmarkVerify(b *testing.B) {
+	s := open(b, Options{URL: "sqlite:" + b.TempDir() + "/j.db"})
+	fill(b, s, 100_000)
+	for b.Loop() {
+		if v := verified(b, s); len(v.Findings) > 0 || v.Rows < 300_000 {
+			b.Fatalf("%+v", v)
+		}
+	}
+}

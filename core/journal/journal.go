@@ -139,7 +139,20 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 func (s *Store) register(ctx context.Context) error {
 	id := uuid.Must(uuid.NewV7()).String()
 	before := time.Now()
-	err := s.writer.do(ctx, &op{name: "node", steps: []step{{q: qNodeInsert, args: []any{id, s.node}}}})
+	start, older, err := s.auditBegins(ctx)
+	if err != nil {
+		return err
+	}
+	start.What = id
+	err = s.writer.do(ctx, &op{
+		name: "node", steps: []step{{q: qNodeInsert, args: []any{id, s.node}}},
+		audit: func(t *trail) {
+			t.add(start)
+			if older != nil {
+				t.add(older)
+			}
+		},
+	})
 	if err != nil {
 		return fmt.Errorf("journal: this node cannot be registered: %w", err)
 	}

@@ -521,6 +521,31 @@ func (e *postgresEngine) read(ctx context.Context, q query, args []any, each fun
 	return postgresError(err, false)
 }
 
+// snapshot implements engine. The whole journal takes longer than a statement may.
+func (e *postgresEngine) snapshot(ctx context.Context, f func(snapshot) error) error {
+	conn, err := acquire(ctx, e.reader)
+	if err != nil {
+		return err
+	}
+	defer e.reader.release(conn)
+	t, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
+	if err != nil {
+		return postgresError(err, false)
+	}
+	defer func() { _ = t.Rollback(context.WithoutCancel(ctx)) }()
+	if _, err := t.Exec(ctx, "set local statement_timeout = 0"); err != nil {
+		return postgresError(err, false)
+	}
+	return postgresError(f(func(text string, each func(row)) error {
+		rows, err := t.Query(ctx, text)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		return eachRow(rows, each)
+	}), false)
+}
+
 // renew is the node's sign of life.
 func (e *postgresEngine) renew(ctx context.Context, id string) error {
 	conn, err := acquire(ctx, e.leases)

@@ -454,7 +454,29 @@ func (e *sqliteEngine) read(ctx context.Context, q query, args []any, each func(
 	return sqliteError(readRows(ctx, pool, text, given, each), e.path)
 }
 
-func readRows(ctx context.Context, pool *sql.DB, text string, args []any, each func(row)) error {
+// snapshot implements engine. A deferred transaction sees what its first statement
+// saw.
+func (e *sqliteEngine) snapshot(ctx context.Context, f func(snapshot) error) error {
+	e.mu.RLock()
+	pool := e.pool
+	e.mu.RUnlock()
+	if pool == nil {
+		return &trouble{why: "its file is being opened again: try again in a moment"}
+	}
+	t, err := pool.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return sqliteError(err, e.path)
+	}
+	defer func() { _ = t.Rollback() }()
+	return sqliteError(f(func(text string, each func(row)) error { return readRows(ctx, t, text, nil, each) }), e.path)
+}
+
+// querier is a pool or a transaction.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+func readRows(ctx context.Context, pool querier, text string, args []any, each func(row)) error {
 	rows, err := pool.QueryContext(ctx, text, args...)
 	if err != nil {
 		return err

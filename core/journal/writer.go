@@ -116,6 +116,8 @@ type engine interface {
 	scripts() bool
 	alone(ctx context.Context, o *op) error
 	read(ctx context.Context, q query, args []any, each func(row)) error
+	// snapshot lets f read several tables as of one instant.
+	snapshot(ctx context.Context, f func(snapshot) error) error
 	close() error
 }
 
