@@ -40,6 +40,7 @@ type Options struct {
 type Journal interface {
 	eventJournal
 	deliveryJournal
+	auditJournal
 }
 
 // Times of a call.
@@ -142,6 +143,8 @@ func (a *api) routes() http.Handler {
 	on(http.MethodGet, "/v1/deliveries", callTimeout, a.deliveries)
 	on(http.MethodPost, "/v1/deliveries/retry", callTimeout, a.retry)
 	on(http.MethodPost, "/v1/deliveries/cancel", callTimeout, a.cancel)
+	on(http.MethodGet, "/v1/audit/verify", auditTimeout, a.verify)
+	on(http.MethodGet, "/v1/audit/export", auditTimeout, a.export)
 	return mux
 }
 
@@ -182,6 +185,11 @@ const mediaJSON = "application/json"
 
 func (a *api) reload(r *http.Request) (any, error) {
 	actor := actorOf(r.Context())
+	if a.Journal != nil {
+		if err := a.Journal.Asked(r.Context(), actor, "reload", ""); err != nil {
+			a.Log.Warn("that a reload was asked for could not be noted in the journal", "error", err)
+		}
+	}
 	if err := a.Reload(r.Context()); err != nil {
 		a.Log.Error(err.Error(), "asked_by", actor)
 		return nil, &Error{Status: http.StatusUnprocessableEntity, Text: err.Error()}

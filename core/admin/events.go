@@ -136,6 +136,9 @@ func (a *api) body(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := a.Journal.Viewed(r.Context(), actorOf(r.Context()), "body", detail.ID); err != nil {
+		return nil, err // what is not on record is not shown
+	}
 	var body []byte
 	err = bounded(r.Context(), func(ctx context.Context) (err error) {
 		body, err = a.Journal.Body(ctx, detail.ID)

@@ -315,6 +315,7 @@ func (a *App) Reload(ctx context.Context) (err error) {
 	defer a.reloading.Unlock()
 	defer func() {
 		if err != nil {
+			a.refused(err)
 			err = fmt.Errorf("not reloaded, the configuration in force stays: %w", err)
 		}
 	}()

@@ -83,6 +83,7 @@ func (a *App) recall(ctx context.Context, c *config.Config, bad error) (*generat
 	if err != nil {
 		return nil, errors.Join(bad, fmt.Errorf("and the configuration accepted on %s cannot be used either: %w", set.AcceptedAt.Format(time.RFC3339), err))
 	}
+	a.refused(bad)
 	a.recalled.Store(&recalled{at: set.AcceptedAt, why: bad})
 	a.log.Error("the configuration on disk cannot be used: running on the one that was accepted last. Mend it and run `hookline reload`",
 		"accepted_at", set.AcceptedAt, "revision", short(set.Revision), "error", bad)
@@ -241,6 +242,18 @@ func (a *App) accept(ctx context.Context, g *generation) {
 	}
 	if err := a.store.Accept(ctx, set); err != nil {
 		a.log.Warn("the configuration could not be noted in the journal: a start with bad files cannot fall back on it", "error", err)
+	}
+}
+
+// refused notes that a configuration was not taken.
+func (a *App) refused(why error) {
+	if a.store == nil || errors.Is(why, errStopping) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), probeMost)
+	defer cancel()
+	if err := a.store.LoadRefused(ctx, why.Error()); err != nil {
+		a.log.Warn("that a configuration was refused could not be noted in the journal", "error", err)
 	}
 }
 

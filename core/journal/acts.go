@@ -247,3 +247,26 @@ func (s *Store) document(ctx context.Context, sha string) ([]byte, error) {
 	}
 	return content, err
 }
+
+// What leaves no other trace than in the audit. All of them are durable when they
+// return.
+
+// Viewed notes that somebody is about to see contents of an event.
+func (s *Store) Viewed(ctx context.Context, actor, what, event string) error {
+	return s.noted(ctx, "view of event "+event, &AuditEntry{Kind: auditView, Actor: clean(actor), What: clean(what), Event: event})
+}
+
+// Asked notes something that an operator has the daemon do, and that is about no
+// delivery.
+func (s *Store) Asked(ctx context.Context, actor, act, reason string) error {
+	return s.noted(ctx, act, &AuditEntry{Kind: auditAct, Actor: clean(actor), Act: act, Reason: clean(reason)})
+}
+
+// LoadRefused notes that a configuration was not taken, and why.
+func (s *Store) LoadRefused(ctx context.Context, why string) error {
+	return s.noted(ctx, "refused configuration", &AuditEntry{Kind: auditLoad, Node: s.node, Reason: clean(why)})
+}
+
+func (s *Store) noted(ctx context.Context, name string, e *AuditEntry) error {
+	return s.writer.do(ctx, &op{name: name, audit: func(t *trail) { t.add(e) }})
+}

@@ -330,6 +330,9 @@ func (v *verifier) note(e *AuditEntry) {
 			d.messages = e.Messages
 		}
 	case auditAct:
+		if e.Row == "" {
+			return // about no delivery: it is in the audit only
+		}
 		v.once["acts"][e.Row] = fmt.Sprintf("%s of delivery %s by %s", e.Act, e.Delivery, e.Actor)
 	case auditConfig:
 		v.once["accepted"][e.Row] = fmt.Sprintf("configuration %s of node %s", e.Revision, e.Node)
