@@ -144,7 +144,7 @@ func (a *api) body(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.Log.Info("the body of an event was read on the admin socket", "actor", actorOf(r.Context()), "event_id", detail.ID)
+	a.viewed(r.Context(), "body", detail.ID)
 	d := document{"application/octet-stream", body}
 	if json.Valid(body) {
 		d.mediaType = mediaJSON
