@@ -94,9 +94,16 @@ func callerOf(ctx context.Context) caller {
 	return c
 }
 
-// withPeer is for the Unix socket: whoever can open it may do everything.
+type peerKey struct{}
+
 func withPeer(ctx context.Context, c net.Conn) context.Context {
-	return withCaller(ctx, caller{actor: peerOf(c), may: everything})
+	return context.WithValue(ctx, peerKey{}, peerOf(c))
+}
+
+// peer is who calls on the Unix socket: whoever can open it may do everything.
+func peer(_ http.ResponseWriter, r *http.Request) (caller, error) {
+	actor, _ := r.Context().Value(peerKey{}).(string)
+	return caller{actor: actor, may: everything}, nil
 }
 
 // User may call over TCP.
@@ -149,6 +156,10 @@ const actorPrefix = "tcp:"
 // no further call.
 func (s *Server) Use(all []User) { s.users.Store(newUsers(all)) }
 
+// maxPassword is all that bcrypt looks at, in bytes: what is longer only begins
+// like the right one.
+const maxPassword = 72
+
 // login finds out who calls over TCP.
 func (s *Server) login(w http.ResponseWriter, r *http.Request) (caller, error) {
 	challenge := func(text string) error {
@@ -168,6 +179,7 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) (caller, error) {
 		return caller{}, challenge("the Authorization header cannot be used: " + hint)
 	}
 	a, known := u.find(name)
+	known = known && len(password) <= maxPassword
 	switch s.checker.Check(r.Context(), u.memory, u.memory.Mark("admin", name, password), a.hashes, password, known) {
 	case credential.Right:
 		return caller{actor: actorPrefix + a.Name, role: a.Role, may: a.Role.may()}, nil
@@ -175,7 +187,7 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) (caller, error) {
 		w.Header().Set("Retry-After", "1")
 		return caller{}, &Error{Status: http.StatusTooManyRequests, Text: "too many passwords are being checked at the moment: try again; the log says who sends wrong ones"}
 	}
-	user := "" // what is no name of ours may be a password in the wrong field
+	user := "" // What is no name of ours may be a password in the wrong field
 	if known {
 		user = a.Name
 	}

@@ -67,6 +67,7 @@ const (
 	callTimeout   = 30 * time.Second
 	readTimeout   = 5 * time.Second // of one read of the journal
 	reloadTimeout = time.Minute
+	writeTimeout  = 2 * time.Minute // of an answer, from the moment it is known
 )
 
 // Limits of the server.
@@ -96,7 +97,7 @@ func Listen(o Options) (*Server, error) {
 	s := &Server{log: o.Log, checker: credential.NewChecker()}
 	s.Use(o.Users)
 	routes := (&api{o}).routes()
-	s.local, s.remote = s.server(o, bare(routes)), s.server(o, bare(s.front(o.Hosts, routes)))
+	s.local, s.remote = s.server(o, bare(front(o.Hosts, true, peer, routes))), s.server(o, bare(front(o.Hosts, false, s.login, routes)))
 	s.local.ConnContext = withPeer
 	if err := s.listen(o); err != nil {
 		for _, l := range s.listeners {
@@ -350,6 +351,7 @@ func reply(w http.ResponseWriter, status int, answer any) {
 		}
 		d = document{mediaJSON, append(text, '\n')}
 	}
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
 	w.Header().Set("Content-Type", d.mediaType)
 	w.Header().Set("Content-Length", strconv.Itoa(len(d.content)))
 	w.WriteHeader(status)

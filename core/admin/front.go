@@ -30,19 +30,20 @@ func bare(next http.Handler) http.Handler {
 	})
 }
 
-// front is what a call over TCP has to pass before anyone looks at what it wants.
-func (s *Server) front(hosts []string, next http.Handler) http.Handler {
+// front is what a call has to pass before anyone looks at what it wants. who says
+// who calls.
+func front(hosts []string, local bool, who func(http.ResponseWriter, *http.Request) (caller, error), next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := rightHost(r, hosts); err != nil {
-			fail(w, err)
-			return
+		err := rightHost(r, hosts, local)
+		if err == nil {
+			err = sameSite(r)
 		}
-		if err := sameSite(r); err != nil {
-			fail(w, err)
-			return
+		var c caller
+		if err == nil {
+			c, err = who(w, r)
 		}
-		c, err := s.login(w, r)
 		if err != nil {
+			w.Header().Set("Connection", "close") // strangers are not to fill the places of others
 			fail(w, err)
 			return
 		}
@@ -51,14 +52,16 @@ func (s *Server) front(hosts []string, next http.Handler) http.Handler {
 }
 
 // rightHost refuses a call that believes to be somewhere else: a page whose name
-// has come to mean this address could read the answers.
-func rightHost(r *http.Request, hosts []string) error {
+// has come to mean this address could read the answers. The Unix socket is local:
+// it has no name, and a browser gets there only when it is forwarded to a port; any
+// single word will do, as nobody can buy it.
+func rightHost(r *http.Request, hosts []string, local bool) error {
 	host := r.Host
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h
 	}
 	host = strings.TrimSuffix(strings.ToLower(strings.Trim(host, "[]")), ".")
-	if host == "localhost" || slices.Contains(hosts, host) {
+	if host == "localhost" || slices.Contains(hosts, host) || local && !strings.ContainsAny(host, ".:") {
 		return nil
 	}
 	if ip, err := netip.ParseAddr(host); err == nil {
