@@ -22,25 +22,20 @@ import (
 	"github.com/hookline/hookline/core/journal"
 )
 
-// operator are the flags of the commands that call the admin socket.
+// operator are the flags of the commands that call the daemon.
 type operator struct {
 	flags  configFlags
-	socket string
+	daemon daemon
 	asJSON bool
 }
 
 func (o *operator) add(c *cobra.Command) {
 	o.flags.add(c)
-	c.Flags().StringVar(&o.socket, "admin", "", "admin socket `PATH`; otherwise admin.listen of the configuration")
+	o.daemon.add(c, &o.flags)
 	c.Flags().BoolVar(&o.asJSON, "json", false, "print JSON")
 }
 
-func (o *operator) client() *admin.Client {
-	if o.socket != "" {
-		return admin.NewClient(o.socket)
-	}
-	return admin.NewClient(adminSocket(&o.flags))
-}
+func (o *operator) client() *admin.Client { return admin.Connect(o.daemon.at) }
 
 // told gives what the daemon answered its exit code. What it refuses is what
 // stood on the command line.

@@ -272,7 +272,7 @@ TIME  UUID  REFERENC  ehr  435  waiting  throttled_by_target  2  TIME
 	if out := s.good("events", "show", first.EventID, "--body"); out != body {
 		t.Errorf("--body: %q", out)
 	}
-	s.daemon.await(`"msg":"the body of an event was read on the admin socket".*"actor":"[^"]+","event_id":"` + first.EventID)
+	s.daemon.await(`"msg":"the body of an event was read in the admin API".*"actor":"[^"]+","event_id":"` + first.EventID)
 	if strings.Contains(show, "Jane Doe") {
 		t.Error("a record's contents are shown")
 	}

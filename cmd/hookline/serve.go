@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -163,21 +164,20 @@ func onHangup(ctx context.Context, reload func(context.Context)) (stop func()) {
 
 func reloadCommand() *cobra.Command {
 	var flags configFlags
-	var socket string
+	var d daemon
 	c := &cobra.Command{
 		Use: "reload", Short: "Have the running daemon read its configuration again", Args: noArgs,
 		Long: `Have the running daemon read its configuration again. All of it is checked first;
 if anything is wrong nothing changes, and the reason is printed.`,
 		RunE: func(c *cobra.Command, _ []string) error {
-			path := socket
-			if path == "" {
-				path = adminSocket(&flags)
-			}
-			err := admin.Reload(c.Context(), path)
-			if errors.Is(err, admin.ErrNoDaemon) {
+			err := admin.Connect(d.at).Reload(c.Context())
+			var answer *admin.Error
+			switch {
+			case errors.Is(err, admin.ErrNoDaemon):
 				return exitError{code: exitEnvironment, err: err}
-			}
-			if err != nil {
+			case errors.As(err, &answer) && answer.Status != http.StatusUnprocessableEntity:
+				return told(err)
+			case err != nil:
 				return exitError{code: exitConfig, err: err}
 			}
 			fmt.Fprintln(c.OutOrStdout(), "reloaded")
@@ -185,7 +185,7 @@ if anything is wrong nothing changes, and the reason is printed.`,
 		},
 	}
 	flags.add(c)
-	c.Flags().StringVar(&socket, "admin", "", "admin socket `PATH`; otherwise admin.listen of the configuration")
+	d.add(c, &flags)
 	return c
 }
 

@@ -1,11 +1,13 @@
-// Package admin is the operator's side: an HTTP API on a Unix socket that only
-// the daemon's user can open, and its client.
+// Package admin is the operator's side: an HTTP API, and its client. It is on a
+// Unix socket that only the daemon's user can open, who may do everything, and on
+// TCP, for users with a password and a role.
 package admin
 
 import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,9 +17,14 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"golang.org/x/net/netutil"
+
+	"github.com/hookline/hookline/core/credential"
 	"github.com/hookline/hookline/core/journal"
 	"github.com/hookline/hookline/core/socket"
 )
@@ -27,13 +34,24 @@ type Reloader func(ctx context.Context) error
 
 // Options are what a Server is made from.
 type Options struct {
-	Path    string // of the socket
+	Path string // of the Unix socket; "" for none
+
+	TCP   []string    // host:port
+	TLS   *tls.Config // of TCP; nil for none
+	Hosts []string    // names that it is called by over TCP, lower case
+	Users []User      // who may call over TCP, until the next Use
+
 	Reload  Reloader
 	Status  func() Status
 	Journal Journal // nil without a journal
 	// Routes are the names of those in force; nil allows a retry on any.
 	Routes func() []string
+	// Viewed, if set, is told what of an event's contents ("body", "detail") an actor
+	// is about to see. Its error keeps it from them.
+	Viewed func(ctx context.Context, actor, what, eventID string) error
 	Log    *slog.Logger
+
+	headerTimeout time.Duration // tests
 }
 
 // Journal is what the operator can see of the journal, and do to it.
@@ -50,37 +68,101 @@ const (
 	callTimeout   = 30 * time.Second
 	readTimeout   = 5 * time.Second // of one read of the journal
 	reloadTimeout = time.Minute
+	writeTimeout  = 2 * time.Minute // of an answer, from the moment it is known
+)
+
+// Limits of the server.
+const (
+	idleTimeout    = 2 * time.Minute
+	maxHeaderBytes = 32 << 10
+	maxConns       = 256 // over TCP, where strangers may connect
 )
 
 // Server serves the admin API.
 type Server struct {
-	http    *http.Server
-	serving sync.WaitGroup
+	log       *slog.Logger
+	local     *http.Server // on the Unix socket
+	remote    *http.Server // on TCP
+	listeners []net.Listener
+	addrs     []net.Addr
+	serving   sync.WaitGroup
+
+	users    atomic.Pointer[users]
+	checker  *credential.Checker
+	failures failures
 }
 
-// Listen opens the socket with mode 0600 and serves. A file that a dead daemon has
-// left there is replaced.
+// Listen opens the Unix socket with mode 0600, and the TCP addresses, and serves. A
+// file that a dead daemon has left in the place of the socket is replaced.
 func Listen(o Options) (*Server, error) {
-	l, err := socket.Listen("unix:"+o.Path, socketMode)
-	if err != nil {
-		return nil, fmt.Errorf("the admin socket: %w", err)
+	s := &Server{log: o.Log, checker: credential.NewChecker()}
+	s.Use(o.Users)
+	routes := (&api{o}).routes()
+	s.local, s.remote = s.server(o, bare(front(o.Hosts, true, peer, routes))), s.server(o, bare(front(o.Hosts, false, s.login, routes)))
+	s.local.ConnContext = withPeer
+	if err := s.listen(o); err != nil {
+		for _, l := range s.listeners {
+			_ = l.Close()
+		}
+		return nil, err
 	}
-	s := &Server{http: &http.Server{
-		Handler:           (&api{o}).routes(),
-		ReadHeaderTimeout: headerTimeout,
-		ConnContext:       withPeer,
-		ErrorLog:          slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
-	}}
-	s.serving.Go(func() { _ = s.http.Serve(l) })
+	for _, l := range s.listeners {
+		server := s.remote
+		if l.Addr().Network() == "unix" {
+			server = s.local
+		}
+		s.serving.Go(func() { _ = server.Serve(l) })
+	}
 	return s, nil
 }
 
-// Stop closes the socket and waits for calls in progress, at most until their
+func (s *Server) listen(o Options) error {
+	if o.Path != "" {
+		l, err := socket.Listen("unix:"+o.Path, socketMode)
+		if err != nil {
+			return fmt.Errorf("the admin socket: %w", err)
+		}
+		s.listeners = append(s.listeners, l)
+	}
+	for _, addr := range o.TCP {
+		l, err := socket.Listen("tcp://"+addr, 0)
+		if err != nil {
+			return fmt.Errorf("the admin API: %w", err)
+		}
+		s.addrs = append(s.addrs, l.Addr())
+		l = netutil.LimitListener(l, maxConns)
+		if o.TLS != nil {
+			l = tls.NewListener(l, o.TLS)
+		}
+		s.listeners = append(s.listeners, l)
+	}
+	return nil
+}
+
+func (s *Server) server(o Options, handler http.Handler) *http.Server {
+	var protocols http.Protocols
+	protocols.SetHTTP1(true) // each further protocol is something to attack
+	return &http.Server{
+		Handler:                      handler,
+		Protocols:                    &protocols,
+		ReadHeaderTimeout:            cmp.Or(o.headerTimeout, headerTimeout),
+		IdleTimeout:                  idleTimeout,
+		MaxHeaderBytes:               maxHeaderBytes,
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
+	}
+}
+
+// Addrs are the TCP addresses that it listens on.
+func (s *Server) Addrs() []net.Addr { return s.addrs }
+
+// Stop closes the sockets and waits for calls in progress, at most until their
 // own deadlines.
 func (s *Server) Stop() {
 	ctx, cancel := context.WithTimeout(context.Background(), reloadTimeout)
 	defer cancel()
-	_ = s.http.Shutdown(ctx)
+	_ = s.local.Shutdown(ctx)
+	_ = s.remote.Shutdown(ctx)
 	s.serving.Wait()
 }
 
@@ -114,38 +196,88 @@ type document struct {
 // api answers the calls.
 type api struct{ Options }
 
+// endpoint is one thing that can be asked for.
+type endpoint struct {
+	needs        permission
+	method, path string
+	limit        time.Duration
+	call         func(*http.Request) (any, error)
+	// list leaves contents out for everyone: each page would be a view of the
+	// contents of all its events.
+	list bool
+}
+
+// endpoints are all of them, with what they need. openapi.json describes each.
+func (a *api) endpoints() []endpoint {
+	return []endpoint{
+		{needs: act, method: http.MethodPost, path: "/v1/reload", limit: reloadTimeout, call: a.reload},
+		{needs: see, method: http.MethodGet, path: "/v1/status", limit: callTimeout, call: a.status},
+		{needs: see, method: http.MethodGet, path: "/v1/events", limit: callTimeout, call: a.events, list: true},
+		{needs: see, method: http.MethodGet, path: "/v1/events/{id}", limit: callTimeout, call: a.event},
+		{needs: read, method: http.MethodGet, path: "/v1/events/{id}/body", limit: callTimeout, call: a.body},
+		{needs: see, method: http.MethodGet, path: "/v1/deliveries", limit: callTimeout, call: a.deliveries, list: true},
+		{needs: act, method: http.MethodPost, path: "/v1/deliveries/retry", limit: callTimeout, call: a.retry},
+		{needs: act, method: http.MethodPost, path: "/v1/deliveries/cancel", limit: callTimeout, call: a.cancel},
+		{needs: see, method: http.MethodGet, path: "/v1/openapi.json", limit: callTimeout, call: a.openAPI},
+		{needs: see, method: http.MethodGet, path: "/v1/audit/verify", limit: auditTimeout, call: a.verify},
+		{needs: read, method: http.MethodGet, path: "/v1/audit/export", limit: auditTimeout, call: a.export},
+	}
+}
+
 func (a *api) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		fail(w, &Error{Status: http.StatusNotFound, Text: fmt.Sprintf("this version has no %s", shown(r.URL.Path))})
 	})
-	on := func(method, path string, limit time.Duration, call func(*http.Request) (any, error)) {
-		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
-			if err := a.fits(w, r, method); err != nil {
-				fail(w, err)
-				return
-			}
-			ctx, cancel := context.WithTimeout(r.Context(), limit)
-			defer cancel()
-			answer, err := call(r.WithContext(ctx))
-			if err != nil {
-				fail(w, err)
-				return
-			}
-			reply(w, http.StatusOK, answer)
-		})
+	paths := map[string][]endpoint{}
+	for _, e := range a.endpoints() {
+		paths[e.path] = append(paths[e.path], e)
 	}
-	on(http.MethodPost, "/v1/reload", reloadTimeout, a.reload)
-	on(http.MethodGet, "/v1/status", callTimeout, a.status)
-	on(http.MethodGet, "/v1/events", callTimeout, a.events)
-	on(http.MethodGet, "/v1/events/{id}", callTimeout, a.event)
-	on(http.MethodGet, "/v1/events/{id}/body", callTimeout, a.body)
-	on(http.MethodGet, "/v1/deliveries", callTimeout, a.deliveries)
-	on(http.MethodPost, "/v1/deliveries/retry", callTimeout, a.retry)
-	on(http.MethodPost, "/v1/deliveries/cancel", callTimeout, a.cancel)
-	on(http.MethodGet, "/v1/audit/verify", auditTimeout, a.verify)
-	on(http.MethodGet, "/v1/audit/export", auditTimeout, a.export)
+	for path, on := range paths {
+		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) { a.answer(w, r, on) })
+	}
 	return mux
+}
+
+// answer answers a call of one of the endpoints on a path.
+func (a *api) answer(w http.ResponseWriter, r *http.Request, on []endpoint) {
+	e, err := pick(w, r, on)
+	if err == nil {
+		err = callerOf(r.Context()).allows(e.needs)
+	}
+	if err == nil {
+		err = a.fits(w, r, e.method)
+	}
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), e.limit)
+	defer cancel()
+	answer, err := e.call(r.WithContext(ctx))
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	if answer, err = a.view(ctx, e, answer); err != nil {
+		fail(w, err)
+		return
+	}
+	reply(w, http.StatusOK, answer)
+}
+
+// pick finds the endpoint for the method.
+func pick(w http.ResponseWriter, r *http.Request, on []endpoint) (*endpoint, error) {
+	methods := make([]string, len(on))
+	for i := range on {
+		if r.Method == on[i].method || r.Method == http.MethodHead && on[i].method == http.MethodGet {
+			return &on[i], nil
+		}
+		methods[i] = on[i].method
+	}
+	takes := strings.Join(methods, ", ")
+	w.Header().Set("Allow", takes)
+	return nil, &Error{Status: http.StatusMethodNotAllowed, Text: fmt.Sprintf("%s takes %s, not %s", r.URL.Path, takes, shown(r.Method))}
 }
 
 // maxRequest bounds a request's body, in bytes.
@@ -154,11 +286,10 @@ const maxRequest = 1 << 20
 // fits refuses what is wrong before the call itself is looked at, and reads the
 // body.
 func (a *api) fits(w http.ResponseWriter, r *http.Request, method string) error {
-	if r.Method != method && (method != http.MethodGet || r.Method != http.MethodHead) {
-		w.Header().Set("Allow", method)
-		return &Error{Status: http.StatusMethodNotAllowed, Text: fmt.Sprintf("%s takes %s, not %s", r.URL.Path, method, shown(r.Method))}
-	}
-	if method != http.MethodPost {
+	if method == http.MethodGet {
+		if r.ContentLength != 0 {
+			return refuse("%s takes no body", r.URL.Path)
+		}
 		return nil
 	}
 	// A page in a browser cannot send it to another origin unasked.
@@ -177,6 +308,7 @@ func (a *api) fits(w http.ResponseWriter, r *http.Request, method string) error 
 	case err != nil:
 		return &Error{Status: http.StatusRequestTimeout, Text: fmt.Sprintf("the body did not come whole within %s", bodyTimeout)}
 	}
+	w.Header().Del("Connection") // it came whole, so the connection is good for more
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	return nil
 }
@@ -194,7 +326,7 @@ func (a *api) reload(r *http.Request) (any, error) {
 		a.Log.Error(err.Error(), "asked_by", actor)
 		return nil, &Error{Status: http.StatusUnprocessableEntity, Text: err.Error()}
 	}
-	a.Log.Info("reload was asked for on the admin socket", "asked_by", actor)
+	a.Log.Info("reload was asked for in the admin API", "asked_by", actor)
 	return struct{}{}, nil
 }
 
@@ -231,20 +363,12 @@ func reply(w http.ResponseWriter, status int, answer any) {
 		}
 		d = document{mediaJSON, append(text, '\n')}
 	}
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
 	w.Header().Set("Content-Type", d.mediaType)
 	w.Header().Set("Content-Length", strconv.Itoa(len(d.content)))
 	w.WriteHeader(status)
 	_, _ = w.Write(d.content)
 }
 
-type peerKey struct{}
-
-func withPeer(ctx context.Context, c net.Conn) context.Context {
-	return context.WithValue(ctx, peerKey{}, peerOf(c))
-}
-
 // actorOf is the user who calls, as far as the system tells.
-func actorOf(ctx context.Context) string {
-	actor, _ := ctx.Value(peerKey{}).(string)
-	return cmp.Or(actor, "unknown")
-}
+func actorOf(ctx context.Context) string { return cmp.Or(callerOf(ctx).actor, "unknown") }

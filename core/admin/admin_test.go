@@ -75,7 +75,7 @@ func TestReload(t *testing.T) {
 		result error
 		log    string
 	}{
-		{"good", nil, "reload was asked for on the admin socket"},
+		{"good", nil, "reload was asked for in the admin API"},
 		{"bad", reason, "routes.ehr.timeout"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

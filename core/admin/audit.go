@@ -14,7 +14,6 @@ import (
 type auditJournal interface {
 	Verify(ctx context.Context) (*journal.Verification, error)
 	Export(ctx context.Context, w io.Writer, since, until time.Time) error
-	Viewed(ctx context.Context, actor, what, event string) error
 	Asked(ctx context.Context, actor, act, reason string) error
 }
 

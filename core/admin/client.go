@@ -9,7 +9,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/hookline/hookline/core/journal"
@@ -17,7 +20,7 @@ import (
 
 // Errors of a Client, beside the [Error] that the daemon answers.
 var (
-	// ErrNoDaemon means that nothing answers on the admin socket.
+	// ErrNoDaemon means that nothing answers there.
 	ErrNoDaemon = errors.New("no daemon answers")
 	// ErrNotFound is the Error for what the journal does not hold.
 	ErrNotFound = errors.New("not found")
@@ -36,12 +39,73 @@ func (e *Error) Is(target error) bool {
 	return false
 }
 
-// Client calls the daemon behind an admin socket. Its errors are [ErrNoDaemon],
-// or the daemon's own as an [*Error].
-type Client struct{ path string }
+// Address is where a daemon's admin API is.
+type Address struct {
+	Socket string // the path of its Unix socket; or
+	// URL is its address over TCP: scheme, host and port. User and Password are those
+	// of a user there.
+	URL            *url.URL
+	User, Password string
+}
 
-// NewClient makes a client of the socket at path.
-func NewClient(path string) *Client { return &Client{path: path} }
+// ParseAddress reads the path of a Unix socket, which may have unix: before it, or an
+// http:// or https:// address, which may hold a user and no password.
+func ParseAddress(s string) (Address, error) {
+	if !strings.HasPrefix(s, "http:") && !strings.HasPrefix(s, "https:") {
+		path := s
+		if rest, ok := strings.CutPrefix(s, "unix:"); ok {
+			path = rest
+			if after, double := strings.CutPrefix(rest, "//"); double {
+				path = after
+			}
+		}
+		if path == "" || strings.HasPrefix(s, "tcp:") {
+			return Address{}, fmt.Errorf("%s is no address of a daemon: write the path of its admin socket, or https://USER@HOST:PORT", strconv.Quote(clip(s)))
+		}
+		return Address{Socket: path}, nil
+	}
+	u, err := url.Parse(s)
+	switch {
+	case err != nil || u.Host == "" || u.Hostname() == "": // the error would quote it, with a password perhaps
+		return Address{}, errors.New("the address of the daemon cannot be read: write https://USER@HOST:PORT")
+	case hasPassword(u):
+		return Address{}, errors.New("the address of the daemon must not hold a password, which every list of processes shows: write https://USER@HOST:PORT")
+	case u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "":
+		return Address{}, errors.New("the address of the daemon must end with its host and port: write https://USER@HOST:PORT")
+	}
+	return Address{URL: &url.URL{Scheme: u.Scheme, Host: u.Host}, User: u.User.Username()}, nil
+}
+
+func hasPassword(u *url.URL) bool {
+	_, set := u.User.Password()
+	return set
+}
+
+func (a Address) String() string {
+	if a.URL != nil {
+		return a.URL.String()
+	}
+	return a.Socket
+}
+
+// InTheOpen tells whether the password crosses a network without TLS.
+func (a Address) InTheOpen() bool {
+	if a.URL == nil || a.URL.Scheme != "http" {
+		return false
+	}
+	ip, err := netip.ParseAddr(a.URL.Hostname())
+	return a.URL.Hostname() != "localhost" && (err != nil || !ip.IsLoopback())
+}
+
+// Client calls a daemon's admin API. Its errors are [ErrNoDaemon], or the daemon's
+// own as an [*Error].
+type Client struct{ at Address }
+
+// NewClient makes a client of the Unix socket at path.
+func NewClient(path string) *Client { return Connect(Address{Socket: path}) }
+
+// Connect makes a client of the API at an address. It connects at each call.
+func Connect(a Address) *Client { return &Client{at: a} }
 
 // maxAnswer bounds what is read of an answer, in bytes: more than any page, and
 // than the largest body that server.max_body allows.
@@ -128,14 +192,20 @@ func decode[T any](answer []byte, err error) (*T, error) {
 
 // call sends one request and returns the answer to a success.
 func (c *Client) call(ctx context.Context, method, path string, limit time.Duration, send any) ([]byte, error) {
+	pool := &http.Transport{DisableKeepAlives: true, TLSHandshakeTimeout: bodyTimeout}
+	base := "http://admin"
+	if c.at.URL != nil {
+		base = c.at.URL.String()
+	} else {
+		pool.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", c.at.Socket)
+		}
+	}
 	client := http.Client{
-		Timeout: limit + bodyTimeout, // the daemon's own limit comes first, and has words
-		Transport: &http.Transport{
-			DisableKeepAlives: true,
-			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				return (&net.Dialer{}).DialContext(ctx, "unix", c.path)
-			},
-		},
+		Timeout:   limit + bodyTimeout, // the daemon's own limit comes first, and has words
+		Transport: pool,
+		// It has none, and another host must not get the password.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	var body io.Reader
 	if send != nil {
@@ -145,24 +215,19 @@ func (c *Client) call(ctx context.Context, method, path string, limit time.Durat
 		}
 		body = bytes.NewReader(text)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://admin"+path, body)
+	req, err := http.NewRequestWithContext(ctx, method, base+path, body)
 	if err != nil {
 		return nil, err
 	}
 	if send != nil {
 		req.Header.Set("Content-Type", mediaJSON)
 	}
+	if c.at.URL != nil && (c.at.User != "" || c.at.Password != "") {
+		req.SetBasicAuth(c.at.User, c.at.Password)
+	}
 	resp, err := client.Do(req)
 	if err != nil {
-		var failed *url.Error
-		if errors.As(err, &failed) {
-			err = failed.Err // the URL is made up
-		}
-		var dial *net.OpError
-		if errors.As(err, &dial) && dial.Op == "dial" {
-			return nil, fmt.Errorf("%w on %s (is it running, under this user? Name its socket with --admin if it is another): %w", ErrNoDaemon, c.path, err)
-		}
-		return nil, fmt.Errorf("the daemon on %s took the call and gave no answer: %w", c.path, err)
+		return nil, c.unanswered(err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
@@ -177,4 +242,20 @@ func (c *Client) call(ctx context.Context, method, path string, limit time.Durat
 		return nil, fmt.Errorf("answer of the daemon: status %d without a reason", resp.StatusCode)
 	}
 	return nil, &Error{Status: resp.StatusCode, Text: f.Error}
+}
+
+// unanswered says why there is no answer.
+func (c *Client) unanswered(err error) error {
+	var failed *url.Error
+	if errors.As(err, &failed) {
+		err = failed.Err // its URL is made up for a socket, and said again for TCP
+	}
+	var dial *net.OpError
+	switch {
+	case !errors.As(err, &dial) || dial.Op != "dial":
+		return fmt.Errorf("the daemon on %s took the call and gave no answer: %w", c.at, err)
+	case c.at.URL != nil:
+		return fmt.Errorf("%w on %s (is it running, and is that a tcp:// address of its admin.listen?): %w", ErrNoDaemon, c.at, err)
+	}
+	return fmt.Errorf("%w on %s (is it running, under this user? Name its socket with --admin if it is another): %w", ErrNoDaemon, c.at, err)
 }

@@ -136,9 +136,6 @@ func (a *api) body(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := a.Journal.Viewed(r.Context(), actorOf(r.Context()), "body", detail.ID); err != nil {
-		return nil, err // what is not on record is not shown
-	}
 	var body []byte
 	err = bounded(r.Context(), func(ctx context.Context) (err error) {
 		body, err = a.Journal.Body(ctx, detail.ID)
@@ -147,7 +144,9 @@ func (a *api) body(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.Log.Info("the body of an event was read on the admin socket", "actor", actorOf(r.Context()), "event_id", detail.ID)
+	if err := a.viewed(r.Context(), "body", detail.ID); err != nil {
+		return nil, err
+	}
 	d := document{"application/octet-stream", body}
 	if json.Valid(body) {
 		d.mediaType = mediaJSON

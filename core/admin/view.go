@@ -66,7 +66,7 @@ type Refusal struct {
 type Answer struct {
 	Status int       `json:"status"`
 	Code   core.Code `json:"code"`
-	Detail string    `json:"detail,omitempty"`
+	Detail string    `json:"detail,omitempty" access:"read"`
 	At     Time      `json:"at"`
 	// GoneMS is after how many milliseconds the caller hung up without waiting for
 	// the answer; absent if it waited.
@@ -110,7 +110,7 @@ type Delivery struct {
 	Lane     string     `json:"lane"`
 	State    core.State `json:"state"`
 	Code     core.Code  `json:"code,omitempty"`
-	Reason   string     `json:"reason,omitempty"`
+	Reason   string     `json:"reason,omitempty" access:"read"`
 	Position string     `json:"position,omitempty"` // in the script
 	Attempts int        `json:"attempts"`           // begun so far
 	Sent     int        `json:"sent"`               // messages that the target has confirmed
@@ -149,7 +149,7 @@ type Done struct {
 	At     Time       `json:"at"`
 	Actor  string     `json:"actor"`
 	Act    string     `json:"act"` // "retry" or "cancel"
-	Reason string     `json:"reason,omitempty"`
+	Reason string     `json:"reason,omitempty" access:"read"`
 	Was    core.State `json:"was"`
 	Now    core.State `json:"now"`
 }
@@ -160,8 +160,8 @@ type Message struct {
 	ID          string `json:"id"`
 	ContentType string `json:"content_type"`
 	Size        int    `json:"size"`
-	Key         string `json:"key,omitempty"`
-	Path        string `json:"path,omitempty"`
+	Key         string `json:"key,omitempty" access:"read"`
+	Path        string `json:"path,omitempty" access:"read"`
 }
 
 // Attempt is one try, without the target's answer, which may quote the payload.
@@ -174,7 +174,7 @@ type Attempt struct {
 	Code         core.Code        `json:"code"`
 	TargetStatus int              `json:"target_status,omitempty"`
 	RetryAfterMS int64            `json:"retry_after_ms,omitempty"`
-	Detail       string           `json:"detail,omitempty"`
+	Detail       string           `json:"detail,omitempty" access:"read"`
 }
 
 // Act asks for a change of deliveries.

@@ -109,7 +109,7 @@ const hookMode = 0o660
 
 // listen opens the sockets: those that systemd hands over, or the configured.
 func (a *App) listen(c *config.Config) error {
-	tlsConfig, err := serverTLS(c, a.log)
+	tlsConfig, err := listenerTLS(c.Server.TLS, "server.tls", a.log)
 	if err != nil {
 		return err
 	}
@@ -135,23 +135,43 @@ func (a *App) listen(c *config.Config) error {
 			a.listeners = append(a.listeners, wrap(l))
 		}
 	}
-	if !c.Admin.Listen.IsZero() {
-		if a.admin, err = admin.Listen(a.adminOptions(c)); err != nil {
-			return fmt.Errorf("admin.listen: %w", err)
-		}
+	if len(c.Admin.Listen) == 0 {
+		return nil
+	}
+	o, err := a.adminOptions(c)
+	if err != nil {
+		return err
+	}
+	a.reloading.Lock() // a reload that is asked for at once needs it
+	a.admin, err = admin.Listen(o)
+	a.reloading.Unlock()
+	if err != nil {
+		return fmt.Errorf("admin.listen: %w", err)
+	}
+	for _, addr := range a.admin.Addrs() {
+		a.log.Info("listening for the admin API", "on", "tcp://"+addr.String(), "users", len(o.Users), "tls", o.TLS != nil)
 	}
 	return nil
 }
 
-func serverTLS(c *config.Config, log *slog.Logger) (*tls.Config, error) {
-	if !c.Server.TLS.Enabled() {
+// listenerTLS is the TLS that a section of the configuration asks for; nil for none.
+func listenerTLS(files config.TLS, section string, log *slog.Logger) (*tls.Config, error) {
+	if !files.Enabled() {
 		return nil, nil
 	}
-	t, err := ingest.TLSConfig(c.Server.TLS.CertFile, c.Server.TLS.KeyFile, log)
+	t, err := ingest.TLSConfig(files.CertFile, files.KeyFile, log)
 	if err != nil {
-		return nil, fmt.Errorf("server.tls: %w", err)
+		return nil, fmt.Errorf("%s: %w", section, err)
 	}
 	return t, nil
+}
+
+// AdminAddrs are the TCP addresses of the admin API, in the order of the config.
+func (a *App) AdminAddrs() []net.Addr {
+	if a.admin == nil {
+		return nil
+	}
+	return a.admin.Addrs()
 }
 
 // Addrs are the addresses that TrialKit can call, in the order of the config.
@@ -348,6 +368,9 @@ func (a *App) Reload(ctx context.Context) (err error) {
 	a.current = next
 	a.live[next] = struct{}{}
 	drained := a.server.Use(next.set)
+	if a.admin != nil {
+		a.admin.Use(next.users)
+	}
 	if a.scheduler != nil {
 		a.scheduler.Use(next.dispatcher)
 	}

@@ -58,7 +58,7 @@ type ScriptReport struct {
 	SHA256 string `json:"sha256"`
 }
 
-// CertificateReport is a certificate of the hook endpoint.
+// CertificateReport is a certificate of the hook endpoint or of the admin API.
 type CertificateReport struct {
 	File     string    `json:"file"`
 	NotAfter time.Time `json:"not_after"`
@@ -169,26 +169,37 @@ func (r *CheckReport) transports(ctx context.Context, c *config.Config, g *gener
 }
 
 func (r *CheckReport) certificates(c *config.Config) error {
-	if !c.Server.TLS.Enabled() {
-		return nil
+	for _, of := range []struct {
+		section string
+		files   config.TLS
+	}{{"server.tls", c.Server.TLS}, {"admin.tls", c.Admin.TLS}} {
+		if of.files.Enabled() {
+			if err := r.certificate(of.section, of.files); err != nil {
+				return err
+			}
+		}
 	}
-	pair, err := tls.LoadX509KeyPair(c.Server.TLS.CertFile, c.Server.TLS.KeyFile)
+	return nil
+}
+
+func (r *CheckReport) certificate(section string, files config.TLS) error {
+	pair, err := tls.LoadX509KeyPair(files.CertFile, files.KeyFile)
 	if err != nil {
-		return fmt.Errorf("server.tls: %w", err)
+		return fmt.Errorf("%s: %w", section, err)
 	}
 	leaf, err := x509.ParseCertificate(pair.Certificate[0])
 	if err != nil {
-		return fmt.Errorf("server.tls.cert_file: %w", err)
+		return fmt.Errorf("%s.cert_file: %w", section, err)
 	}
 	left := time.Until(leaf.NotAfter)
 	r.Certificates = append(r.Certificates, CertificateReport{
-		File: c.Server.TLS.CertFile, NotAfter: leaf.NotAfter.UTC(), DaysLeft: int(left.Hours() / 24),
+		File: files.CertFile, NotAfter: leaf.NotAfter.UTC(), DaysLeft: int(left.Hours() / 24),
 	})
 	switch {
 	case left <= 0:
-		return fmt.Errorf("server.tls.cert_file: the certificate expired on %s; renew it", leaf.NotAfter.UTC().Format(time.DateOnly))
+		return fmt.Errorf("%s.cert_file: the certificate expired on %s; renew it", section, leaf.NotAfter.UTC().Format(time.DateOnly))
 	case left < warnBefore:
-		r.Warnings = append(r.Warnings, fmt.Sprintf("server.tls.cert_file: the certificate expires on %s; renew it", leaf.NotAfter.UTC().Format(time.DateOnly)))
+		r.Warnings = append(r.Warnings, fmt.Sprintf("%s.cert_file: the certificate expires on %s; renew it", section, leaf.NotAfter.UTC().Format(time.DateOnly)))
 	}
 	return nil
 }

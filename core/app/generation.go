@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 
 	"github.com/hookline/hookline/core"
+	"github.com/hookline/hookline/core/admin"
 	"github.com/hookline/hookline/core/config"
 	"github.com/hookline/hookline/core/ingest"
 	"github.com/hookline/hookline/plugins"
@@ -30,6 +31,7 @@ import (
 type generation struct {
 	config     *config.Config
 	set        *ingest.Set
+	users      []admin.User // of the admin API over TCP
 	dispatcher *core.Dispatcher
 	transports map[string]*running
 	scripts    map[string]*transforms.Transform // by route
@@ -69,6 +71,7 @@ func (a *App) build(ctx context.Context, c *config.Config, old *generation, sour
 	}()
 
 	g.set = &ingest.Set{Hooks: a.hooks(c, &problems)}
+	g.users = adminUsers(c, &problems)
 	a.compileScripts(ctx, g, sources, &problems)
 	later := a.startTransports(ctx, g, old, &problems)
 	if err := problems.err(); err != nil {

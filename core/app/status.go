@@ -8,17 +8,36 @@ import (
 	"github.com/hookline/hookline/core/config"
 )
 
-// adminOptions are those of the admin socket of a daemon that starts on c.
-func (a *App) adminOptions(c *config.Config) admin.Options {
+// adminOptions are those of the admin API of a daemon that starts on c.
+func (a *App) adminOptions(c *config.Config) (admin.Options, error) {
 	started, kind := time.Now(), a.journalKind(c)
 	o := admin.Options{
-		Path: c.Admin.Listen.Address, Reload: a.Reload, Log: a.log,
+		Path: c.Admin.Socket(), Hosts: c.Admin.Hosts, Users: a.current.users, Reload: a.Reload, Log: a.log,
 		Status: func() admin.Status { return a.status(started, kind) },
 	}
-	if a.store != nil {
-		o.Journal, o.Routes = a.store, a.routes
+	for _, addr := range c.Admin.TCP() {
+		o.TCP = append(o.TCP, addr.Address)
 	}
-	return o
+	if a.store != nil {
+		o.Journal, o.Routes, o.Viewed = a.store, a.routes, a.store.Viewed
+	}
+	var err error
+	o.TLS, err = listenerTLS(c.Admin.TLS, "admin.tls", a.log)
+	return o, err
+}
+
+// adminUsers are those who may call the admin API over TCP.
+func adminUsers(c *config.Config, problems *problems) []admin.User {
+	var out []admin.User
+	for _, u := range c.Admin.Users {
+		hash, err := c.ResolveHash(u.Password)
+		if err != nil {
+			problems.add("admin.users.%s.password: %w", u.Name, err)
+			continue
+		}
+		out = append(out, admin.User{Name: u.Name, Role: admin.Role(u.Role), Hash: hash})
+	}
+	return out
 }
 
 // routes are the names of those in force.

@@ -107,30 +107,6 @@ func addresses(out *[]Address) field {
 	}
 }
 
-// adminAddress is a Unix socket, or nowhere.
-func adminAddress(out *Address) field {
-	return func(d *decoder, p path, value any) {
-		s, ok := d.str(p, value, "a string")
-		if !ok {
-			return
-		}
-		if s == "" || s == "off" {
-			*out = Address{}
-			return
-		}
-		if strings.HasPrefix(s, "tcp:") {
-			d.fail(p, `must be a Unix socket, such as "unix:hookline-admin.sock": this version has the admin API there only. Write "off" to do without it`)
-			return
-		}
-		a, err := parseAddress(s, d.dir)
-		if err != nil {
-			d.fail(p, "%s", strings.Replace(err.Error(), "tcp://127.0.0.1:8787, ", "", 1))
-			return
-		}
-		*out = a
-	}
-}
-
 func prefixes(out *[]netip.Prefix) field {
 	return func(d *decoder, p path, value any) {
 		items, ok := d.list(p, value)

@@ -16,6 +16,7 @@ import (
 // key would have said is its default here.
 func (d *decoder) check(c *Config) {
 	d.checkServer(c)
+	d.checkAdmin(c)
 	d.checkJournal(c)
 	if len(c.Hooks) == 0 {
 		d.fail(nil, "there is no hook: add a table [hooks.NAME], the address that TrialKit calls")
@@ -36,29 +37,10 @@ func (d *decoder) check(c *Config) {
 }
 
 func (d *decoder) checkServer(c *Config) {
-	server, admin := path{"server"}, path{"admin", "listen"}
-	if !d.from.written(admin) {
-		a, err := parseAddress(defaultAdmin, d.dir)
-		if err != nil {
-			d.fail(admin, "%s", err)
-		}
-		c.Admin.Listen = a
-	}
-	if !c.Admin.Listen.IsZero() && slices.Contains(c.Server.Listen, c.Admin.Listen) {
-		d.fail(admin, "is an address of server.listen too; give it its own socket")
-	}
-
-	tls := server.at("tls")
-	hasCert, hasKey := d.from.written(tls.at("cert_file")), d.from.written(tls.at("key_file"))
-	tcp := slices.ContainsFunc(c.Server.Listen, func(a Address) bool { return a.Network == "tcp" })
-	switch {
-	case hasCert != hasKey:
-		d.fail(tls, "needs both cert_file and key_file, or neither")
-	case hasCert && !tcp && len(c.Server.Listen) > 0:
-		d.fail(tls, "is for TCP, but server.listen has Unix sockets only: remove it or add a tcp:// address")
-	}
+	server := path{"server"}
+	hasTLS := d.checkTLS(server.at("tls"), "server.listen", c.Server.Listen)
 	for _, a := range c.Server.Listen {
-		if !a.loopback() && !hasCert && len(c.Server.TrustedProxies) == 0 {
+		if !a.loopback() && !hasTLS && len(c.Server.TrustedProxies) == 0 {
 			d.warn(server.at("listen"), "%s is reachable from other machines without TLS, so passwords and records cross the network in the open: set server.tls, or listen on 127.0.0.1 behind a proxy and name it in server.trusted_proxies", a)
 		}
 	}

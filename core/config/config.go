@@ -73,11 +73,6 @@ type Log struct {
 	Format string // "auto", "text" or "json"
 }
 
-// Admin is the socket of the admin API. A zero Listen switches it off.
-type Admin struct {
-	Listen Address
-}
-
 // Hook is an ingress that TrialKit calls.
 type Hook struct {
 	Name           string

@@ -46,7 +46,7 @@ func TestDefaults(t *testing.T) {
 	if c.Log != (Log{slog.LevelInfo, "auto"}) {
 		t.Errorf("log: %+v", c.Log)
 	}
-	if want := (Address{"unix", filepath.Join(c.Dir, "hookline-admin.sock")}); c.Admin.Listen != want {
+	if want := (Address{"unix", filepath.Join(c.Dir, "hookline-admin.sock")}); len(c.Admin.Listen) != 1 || c.Admin.Listen[0] != want {
 		t.Errorf("admin: %+v", c.Admin)
 	}
 	if h := c.Hooks[0]; h.Stage != core.Live || h.Timeout != 15*time.Second || h.UnmatchedError {
@@ -335,19 +335,36 @@ tls = { cert_file = "secret", key_file = "secret" }
 [log]
 format = "json"
 [admin]
-listen = "off"
+listen = "tcp://127.0.0.1:0"
+hosts = ["a.example.org"]
+tls = { cert_file = "secret", key_file = "secret" }
+users = { alice = { password = "$2a$10$7EqJtq98hPqEX7fNZaFWoOhi5Q1gYb5DJi9cAF9nV9vJ0n5bqk2dK", role = "viewer" } }
 [journal]
 url = "memory:"
 min_free = 7
 node = "b"
 `)
-	want := []string{"server.listen", "server.max_body", "server.max_in_flight", "server.tls.cert_file", "server.tls.key_file", "log.format", "admin.listen",
-		"journal.url", "journal.min_free", "journal.node"}
+	want := []string{"server.listen", "server.max_body", "server.max_in_flight", "server.tls.cert_file", "server.tls.key_file", "log.format",
+		"admin.listen", "admin.hosts", "admin.tls.cert_file", "admin.tls.key_file", "journal.url", "journal.min_free", "journal.node"}
 	if keys := a.RestartKeys(b); !slices.Equal(keys, want) {
 		t.Errorf("%v, want %v", keys, want)
 	}
-	if !b.Admin.Listen.IsZero() {
-		t.Errorf("admin: %v", b.Admin.Listen)
+	if b.Admin.Socket() != "" || len(b.Admin.TCP()) != 1 || len(b.Admin.Users) != 1 {
+		t.Errorf("admin: %+v", b.Admin)
+	}
+	off := load(minimal + "[admin]\nlisten = \"off\"\n")
+	if len(off.Admin.Listen) > 0 {
+		t.Errorf("off: %v", off.Admin.Listen)
+	}
+	other := load(minimal + `
+[admin]
+listen = "tcp://127.0.0.1:0"
+hosts = ["a.example.org"]
+tls = { cert_file = "secret", key_file = "secret" }
+users = { bob = { password = "$2a$10$7EqJtq98hPqEX7fNZaFWoOhi5Q1gYb5DJi9cAF9nV9vJ0n5bqk2dK", role = "operator" } }
+`)
+	if keys := b.RestartKeys(other); slices.ContainsFunc(keys, func(key string) bool { return strings.HasPrefix(key, "admin.") }) || b.Revision == other.Revision {
+		t.Errorf("users are applied by a reload: %v", keys)
 	}
 }
 

@@ -264,12 +264,23 @@ func FindJournal(path string, overrides map[string]string, environ []string) (ur
 
 // FindAdmin finds the admin socket of a daemon whose configuration [Load] refuses
 // here and now, as FindJournal does: its secrets may be in the daemon's environment
-// only. The default is beside the file; "off" gives it too.
+// only. The default is beside the file; "off", or TCP alone, gives it too.
 func FindAdmin(path string, overrides map[string]string, environ []string) (socket string) {
 	dir := folderOf(path)
-	s, _ := find(path, overrides, environment(environ), "admin", "listen")["listen"].(string)
-	if a, err := parseAddress(s, dir); err == nil && a.Network == "unix" {
-		return a.Address
+	var items []string
+	switch v := find(path, overrides, environment(environ), "admin", "listen")["listen"].(type) {
+	case string:
+		items = split(v) // of the environment it may be a list
+	case []any:
+		for _, item := range v {
+			s, _ := item.(string)
+			items = append(items, s)
+		}
+	}
+	for _, s := range items {
+		if a, err := parseAddress(s, dir); err == nil && a.Network == "unix" {
+			return a.Address
+		}
 	}
 	return abs(dir, strings.TrimPrefix(defaultAdmin, "unix:"))
 }

@@ -416,6 +416,10 @@ func TestFindAdmin(t *testing.T) {
 		{name: "broken, dotted", file: "admin.listen = \"unix:a.sock\"" + broken, want: "DIR/a.sock"},
 		{name: "off", file: "[admin]\nlisten = \"off\"\n", want: "DIR/hookline-admin.sock"},
 		{name: "tcp", file: "[admin]\nlisten = \"tcp://127.0.0.1:1\"\n", want: "DIR/hookline-admin.sock"},
+		{name: "both", file: "[admin]\nlisten = [\"tcp://127.0.0.1:1\", \"unix:a.sock\"]\n", want: "DIR/a.sock"},
+		{name: "both, environment", environ: []string{"HOOKLINE__ADMIN__LISTEN=tcp://127.0.0.1:1, unix:b.sock"}, want: "DIR/b.sock"},
+		{name: "both, broken", file: "[admin]\nlisten = [\"tcp://127.0.0.1:1\", \"unix:a.sock\"]" + broken, want: "DIR/a.sock"},
+		{name: "a list of what is no string", file: "admin.listen = [1]\n", want: "DIR/hookline-admin.sock"},
 		{name: "no string", file: "admin.listen = 1\n", want: "DIR/hookline-admin.sock"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -11,9 +11,6 @@ type laterKey struct {
 }
 
 var later = map[string]map[string]laterKey{
-	"admin": {
-		"users": {nil, "this version has the admin API on a Unix socket only, where the user is the one who connects: remove it"},
-	},
 	"routes": {
 		"enrich": {false, "only false works: this version cannot fetch a record from TrialKit. Write false or remove it"},
 	},

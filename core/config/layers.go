@@ -124,6 +124,8 @@ func variablePath(name string) path {
 	if len(p) > 1 && slices.Contains(named, p[0]) {
 		// A name has no '_', and most shells refuse a '-' in a variable.
 		p[1] = strings.ReplaceAll(p[1], "_", "-")
+	} else if len(p) > 2 && p[0] == "admin" && p[1] == "users" {
+		p[2] = strings.ReplaceAll(p[2], "_", "-")
 	}
 	return p
 }

@@ -52,7 +52,7 @@ func (c *Config) fields() fields {
 	return fields{
 		"server":     section(c.Server.fields()),
 		"log":        section(c.Log.fields()),
-		"admin":      section(withLater("admin", fields{"listen": adminAddress(&c.Admin.Listen)})),
+		"admin":      section(c.adminFields()),
 		"journal":    section(c.Journal.fields()),
 		"hooks":      names(c.addHook),
 		"transports": names(c.addTransport),
@@ -71,10 +71,7 @@ func (s *Server) fields() fields {
 		"idle_timeout":    duration(&s.IdleTimeout, maxServer),
 		"drain_timeout":   duration(&s.DrainTimeout, maxServer),
 		"watch":           boolean(&s.Watch),
-		"tls": section(fields{
-			"cert_file": file(&s.TLS.CertFile, "a PEM certificate"),
-			"key_file":  file(&s.TLS.KeyFile, "its PEM key"),
-		}),
+		"tls":             section(s.TLS.fields()),
 	}
 }
 

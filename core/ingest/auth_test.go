@@ -14,6 +14,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"github.com/hookline/hookline/core"
+	"github.com/hookline/hookline/core/credential"
 )
 
 func hashOf(t testing.TB, password string) string {
@@ -28,7 +29,7 @@ func hashOf(t testing.TB, password string) string {
 // counting replaces bcrypt by its count.
 func counting(n *atomic.Int64) func(*Server) {
 	return func(s *Server) {
-		s.compare = func(hash, password []byte) error {
+		s.checker.Compare = func(hash, password []byte) error {
 			n.Add(1)
 			return bcrypt.CompareHashAndPassword(hash, password)
 		}
@@ -93,26 +94,12 @@ func TestBcryptIsRemembered(t *testing.T) {
 	try("demo", email, password, 401, 1)
 }
 
-func TestMemoryIsBoundedAndKeyed(t *testing.T) {
-	m, other := newMemory(), newMemory()
-	if again := m.mark("a", "b", "c"); again != m.mark("a", "b", "c") || m.mark("a", "b", "c") == other.mark("a", "b", "c") ||
-		m.mark("ab", "c", "") == m.mark("a", "bc", "") {
-		t.Error("the marks are not keyed by the set and all of the credentials")
-	}
-	for i := range 3 * maxMarks {
-		m.add(mark{byte(i), byte(i >> 8)})
-		if len(m.marks) > maxMarks {
-			t.Fatalf("%d marks", len(m.marks))
-		}
-	}
-}
-
 // After a reload a burst of callers with the right password waits for one check.
 func TestBurstAfterReload(t *testing.T) {
 	var checks atomic.Int64
 	s := start(t, Options{}, setOf(hook("demo", hashOf(t, password))), counting(&checks), func(s *Server) {
-		s.bcrypt = make(chan struct{}, 1)
-		s.bcryptWait = patience
+		s.checker.Turns = make(chan struct{}, 1)
+		s.checker.Wait = patience
 	})
 	var callers sync.WaitGroup
 	for range 20 {
@@ -131,9 +118,9 @@ func TestBurstAfterReload(t *testing.T) {
 func TestThrottled(t *testing.T) {
 	began, let := make(chan struct{}, 8), make(chan struct{})
 	s := start(t, Options{}, setOf(hook("demo", hashOf(t, password)), hook("plain", password, hashOf(t, "x"))), func(s *Server) {
-		s.bcrypt = make(chan struct{}, 1)
-		s.bcryptWait = time.Millisecond
-		s.compare = func(_, _ []byte) error {
+		s.checker.Turns = make(chan struct{}, 1)
+		s.checker.Wait = time.Millisecond
+		s.checker.Compare = func(_, _ []byte) error {
 			began <- struct{}{}
 			<-let
 			return errors.New("wrong")
@@ -156,30 +143,11 @@ func TestThrottled(t *testing.T) {
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	full := New(Options{})
-	full.bcrypt = make(chan struct{}) // never a turn
-	full.bcryptWait = patience
-	d := newDoor(&Hook{Hook: &core.Hook{}, Passwords: []string{hashOf(t, "x")}}, newMemory(), nil)
-	if v := full.check(gone, d, "", ""); v != busy {
+	full.checker.Turns = make(chan struct{}) // never a turn
+	full.checker.Wait = patience
+	d := newDoor(&Hook{Hook: &core.Hook{}, Passwords: []string{hashOf(t, "x")}}, credential.NewMemory(), nil)
+	if v := full.check(gone, d, "", ""); v != credential.Busy {
 		t.Errorf("a caller that is gone keeps its place: %v", v)
-	}
-}
-
-func TestParseBasic(t *testing.T) {
-	for in, want := range map[string][2]string{
-		"Basic dXNlcjpwYXNz":     {"user", "pass"},
-		"basic dXNlcjpwOmFzcw":   {"user", "p:ass"},     // no padding
-		"BASIC  dXNlcjo= ":       {"user", ""},          // spaces
-		"Basic dXNlcjpw/Gdl":     {"user", "p\u00fcge"}, // Latin-1, as .NET sends it
-		"Basic dXNlcjpww7xnZQ==": {"user", "p\u00fcge"},
-	} {
-		if u, p, ok := parseBasic(in); !ok || u != want[0] || p != want[1] {
-			t.Errorf("%q: %q %q %v", in, u, p, ok)
-		}
-	}
-	for _, in := range []string{"", "Basic", "Basic ", "Basic dXNlcg==", "Basic !", "Bearer dXNlcjpwYXNz", "BasicdXNlcjpwYXNz"} {
-		if u, p, ok := parseBasic(in); ok {
-			t.Errorf("%q: %q %q", in, u, p)
-		}
 	}
 }
 

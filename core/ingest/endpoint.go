@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/hookline/hookline/core"
+	"github.com/hookline/hookline/core/credential"
 )
 
 // call is one request on its way to its answer.
@@ -182,7 +183,7 @@ func (c *call) authenticate() *refusal {
 	}
 	email, password, ok := "", "", len(values) == 1
 	if ok {
-		email, password, ok = parseBasic(values[0])
+		email, password, ok = credential.ParseBasic(values[0])
 	}
 	if !ok {
 		return &refusal{
@@ -191,12 +192,12 @@ func (c *call) authenticate() *refusal {
 		}
 	}
 	switch c.s.check(c.r.Context(), c.hook, email, password) {
-	case right:
+	case credential.Right:
 		return nil
-	case busy:
+	case credential.Busy:
 		return &refusal{
 			code: core.Throttled, why: "too many passwords are being checked at the moment",
-			hint: fmt.Sprintf("a check of the bcrypt hash in hooks.%s.password did not get its turn within %s; the log says who sends wrong passwords", c.name, c.s.bcryptWait),
+			hint: fmt.Sprintf("a check of the bcrypt hash in hooks.%s.password did not get its turn within %s; the log says who sends wrong passwords", c.name, c.s.checker.Wait),
 		}
 	default:
 		return &refusal{

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/hookline/hookline/core"
+	"github.com/hookline/hookline/core/credential"
 )
 
 // pipe is a connection whose caller has already sent everything.
@@ -110,7 +111,7 @@ func FuzzBasic(f *testing.F) {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		user, pass, ok := parseBasic(text)
+		user, pass, ok := credential.ParseBasic(text)
 		if !ok {
 			return
 		}
@@ -118,7 +119,7 @@ func FuzzBasic(f *testing.F) {
 			t.Errorf("%q: user %q", text, user)
 		}
 		// What is written in the usual way is read back.
-		u, p, ok := parseBasic(strings.TrimSuffix(strings.TrimPrefix(basic(user, pass), "Authorization: "), "\n"))
+		u, p, ok := credential.ParseBasic(strings.TrimSuffix(strings.TrimPrefix(basic(user, pass), "Authorization: "), "\n"))
 		if !ok || u != user || p != pass {
 			t.Errorf("%q %q became %q %q", user, pass, u, p)
 		}

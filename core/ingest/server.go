@@ -9,14 +9,12 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/crypto/bcrypt"
-
 	"github.com/hookline/hookline/core"
+	"github.com/hookline/hookline/core/credential"
 )
 
 // Dispatcher takes an event through its routes while the caller waits, and keeps
@@ -74,8 +72,6 @@ const (
 	// writeTimeout is for an answer's bytes, from the moment it is known. A write
 	// timeout of the whole server would cut answers that take their budget.
 	writeTimeout = 30 * time.Second
-	// bcryptWait is how long a caller waits for its password's turn.
-	bcryptWait = time.Second
 	// linger is how long a drain leaves idle connections open. A connection that is
 	// closed while a request is on its way costs its caller an error; one that is
 	// used within this time is told to close with its answer.
@@ -101,12 +97,8 @@ type Server struct {
 	listeners map[net.Listener]struct{}
 	callers   map[string]*caller // by hook: what is known for the process's life
 
-	// bcrypt bounds the checks that run at once; a flood of wrong passwords must
-	// not take all processors from those who are let in.
-	bcrypt     chan struct{}
-	bcryptWait time.Duration
-	compare    func(hash, password []byte) error
-	hungUp     func() // tests: a caller's hang-up was noticed
+	checker *credential.Checker
+	hungUp  func() // tests: a caller's hang-up was noticed
 }
 
 // New returns a server that listens nowhere yet.
@@ -119,12 +111,10 @@ func New(o Options) *Server {
 	o.Log = cmp.Or(o.Log, slog.Default())
 	s := &Server{
 		opts: o, log: o.Log, flight: newFlight(), late: newFlight(),
-		overflow:   make(chan struct{}, o.MaxInFlight),
-		listeners:  map[net.Listener]struct{}{},
-		callers:    map[string]*caller{},
-		bcrypt:     make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
-		bcryptWait: bcryptWait,
-		compare:    bcrypt.CompareHashAndPassword,
+		overflow:  make(chan struct{}, o.MaxInFlight),
+		listeners: map[net.Listener]struct{}{},
+		callers:   map[string]*caller{},
+		checker:   credential.NewChecker(),
 	}
 	// HTTP/1 only: it is what TrialKit and proxies speak to their upstreams, and
 	// every further protocol is something to attack.
@@ -164,7 +154,7 @@ func (s *Server) Use(set *Set) (drained <-chan struct{}) {
 	var next *generation
 	if set != nil {
 		next = &generation{hooks: make(map[string]*door, len(set.Hooks)), dispatch: set.Dispatcher, flight: newFlight()}
-		memory := newMemory()
+		memory := credential.NewMemory()
 		for i := range set.Hooks {
 			h := &set.Hooks[i]
 			next.hooks[h.Name] = newDoor(h, memory, s.caller(h.Name))

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/crypto/bcrypt"
+)
+
+// The commands over TCP: who calls comes from the address or the environment.
+func TestCommandsOverTCP(t *testing.T) {
+	const password = "correct horse battery"
+	code, hash, errs := hashPassword(password + "\n")
+	if code != 0 || errs != "" {
+		t.Fatalf("%d %s", code, errs)
+	}
+	s := newSite(t, `
+admin.listen = "tcp://127.0.0.1:0"
+admin.users.vera = { role = "viewer", password = "`+strings.TrimSpace(hash)+`" }
+`)
+	s.daemon = launch(t, hookline(t, nil, "serve", "--config", s.file), false)
+	addr := s.daemon.await(`"msg":"listening for the admin API","on":"tcp://([^"]+)"`)
+	at := "http://vera@" + addr
+
+	fails := func(want int, says string, args ...string) {
+		t.Helper()
+		code, out, errs := s.run(args...)
+		if code != want || !strings.Contains(errs, says) || out != "" || strings.Contains(errs, password) {
+			t.Errorf("%q: exit %d, want %d\n%s%s", args, code, want, out, errs)
+		}
+	}
+	list := []string{"events", "list", "--admin"}
+	fails(2, "HOOKLINE_ADMIN_PASSWORD", append(list, at)...)
+	fails(2, "HOOKLINE_ADMIN_USER", append(list, "http://"+addr)...)
+	fails(2, "must not hold a password", append(list, "http://vera:hunter2@"+addr)...)
+	fails(2, "is no address of a daemon", append(list, "tcp://"+addr)...)
+
+	t.Setenv(passwordVariable, password)
+	if out := s.good("deliveries", "list", "--admin", at, "--json"); !strings.Contains(out, `"deliveries": []`) {
+		t.Error(out)
+	}
+	t.Setenv(userVariable, "vera")
+	s.good("deliveries", "list", "--admin", "http://"+addr, "--json")
+	fails(1, "needs the role operator", "reload", "--admin", at)
+	fails(1, "is wrong", append(list, "http://mallory@"+addr)...)
+
+	file := filepath.Join(t.TempDir(), "password")
+	t.Setenv(passwordFileVariable, file)
+	fails(2, "both set", append(list, at)...)
+	t.Setenv(passwordVariable, "")
+	fails(2, passwordFileVariable, append(list, at)...)
+	for text, want := range map[string]int{password + "\n": 0, password + "\r\n": 0, password: 0, "": 2, "\n": 2, password + "\n\n": 1} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if code, out, errs := s.run("deliveries", "list", "--json", "--admin", at); code != want {
+			t.Errorf("%q: exit %d\n%s%s", text, code, out, errs)
+		}
+	}
+	if err := os.WriteFile(file, []byte(password), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// Nobody is there, and the way there is in the open.
+	if code, _, errs := s.run("deliveries", "list", "--admin", "http://vera@hookline.invalid:1"); code != exitEnvironment || !strings.Contains(errs, "warning: the password crosses") {
+		t.Errorf("exit %d: %s", code, errs)
+	}
+}
+
+func hashPassword(in string) (code int, out, errs string) {
+	var stdout, stderr bytes.Buffer
+	code = run([]string{"hash-password"}, strings.NewReader(in), &stdout, &stderr)
+	return code, stdout.String(), stderr.String()
+}
+
+func TestHashPassword(t *testing.T) {
+	long := strings.Repeat("x", maxPassword)
+	for in, password := range map[string]string{
+		"correct horse battery":       "correct horse battery",
+		"  spaces are kept  \n":       "  spaces are kept  ",
+		"only the first\r\nline\n":    "only the first",
+		long + "\n":                   long,
+		"Umläute gehören dazu: äöü\n": "Umläute gehören dazu: äöü",
+	} {
+		code, out, errs := hashPassword(in)
+		if code != 0 || errs != "" || bcrypt.CompareHashAndPassword([]byte(strings.TrimSuffix(out, "\n")), []byte(password)) != nil {
+			t.Errorf("%q: exit %d, %q %q", in, code, out, errs)
+		}
+		if cost, err := bcrypt.Cost([]byte(strings.TrimSpace(out))); err != nil || cost != hashCost {
+			t.Errorf("cost %d, %v", cost, err)
+		}
+	}
+	for in, says := range map[string]string{
+		"": "no password", "\n": "no password", long + "x\n": "longer than 72", long + "xxxxxxxxx": "longer than 72", "a\x00bcdefghijkl\n": "control", "\xff\xfe\n": "UTF-8",
+	} {
+		if code, out, errs := hashPassword(in); code != exitConfig || out != "" || !strings.Contains(errs, says) {
+			t.Errorf("%q: exit %d, %q %q", in, code, out, errs)
+		}
+	}
+	if code, out, errs := hashPassword("short\n"); code != 0 || !strings.HasPrefix(out, "$2a$") || !strings.Contains(errs, "warning") {
+		t.Errorf("exit %d, %q %q", code, out, errs)
+	}
+}
