@@ -208,6 +208,11 @@ func TestOpenAPIHoldsForAnswers(t *testing.T) {
 			valid(name, "/paths/"+escape.Replace(e.Path)+"/"+strings.ToLower(e.Method)+"/responses/200/content/"+escape.Replace(media)+"/schema", got.body)
 		}
 	}
+	for name := range doc.Components.Schemas {
+		if _, err := c.Compile(base + "#/components/schemas/" + name); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 	// A schema that everything satisfies would have let all of that pass.
 	schema, err := c.Compile(base + "#/components/schemas/EventPage")
 	if err != nil {
