@@ -216,6 +216,11 @@ func TestOpenAPIHoldsForAnswers(t *testing.T) {
 			}
 		}
 	}
+	for name := range doc.Components.Schemas {
+		if _, err := c.Compile(base + "#/components/schemas/" + name); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 	// A schema that everything satisfies would have let all of that pass.
 	schema, err := c.Compile(base + "#/components/schemas/EventPage")
 	if err != nil {
