@@ -8,6 +8,8 @@ import (
 	"reflect"
 	"slices"
 	"testing"
+
+	"github.com/hookline/hookline/core/journal"
 )
 
 // Whatever an endpoint answers is looked through, as deep as it goes.
@@ -46,10 +48,14 @@ func TestContentsAreFoundEverywhere(t *testing.T) {
 	e := &endpoint{needs: see}
 	for role, want := range map[Role]int{Viewer: 0, Operator: 0, Auditor: 10} {
 		var views []string
-		a.Viewed = func(_ context.Context, actor, what, eventID string) {
+		a.Viewed = func(_ context.Context, actor, what, eventID string) error {
 			views = append(views, actor+" "+what+" "+eventID)
+			return nil
 		}
-		got := a.view(withCaller(t.Context(), caller{actor: "x", role: role, may: role.may()}), e, answer())
+		got, err := a.view(withCaller(t.Context(), caller{actor: "x", role: role, may: role.may()}), e, answer())
+		if err != nil {
+			t.Fatal(err)
+		}
 		n := 0
 		box := reflect.New(reflect.TypeOf(got))
 		box.Elem().Set(reflect.ValueOf(got))
@@ -68,12 +74,19 @@ func TestContentsAreFoundEverywhere(t *testing.T) {
 		t.Errorf("told %q, want %q", told, want)
 	}
 	e.list = true
-	text, err := json.Marshal(a.view(withCaller(t.Context(), caller{may: everything}), e, answer()))
-	if err != nil || bytes.Contains(text, []byte("Jane Doe")) || !bytes.Contains(text, []byte(`"code":"code"`)) {
+	listed, err := a.view(withCaller(t.Context(), caller{may: everything}), e, answer())
+	text, failed := json.Marshal(listed)
+	if err != nil || failed != nil || bytes.Contains(text, []byte("Jane Doe")) || !bytes.Contains(text, []byte(`"code":"code"`)) {
 		t.Errorf("a list: %s, %v", text, err)
 	}
-	if got := a.view(t.Context(), &endpoint{}, nil); got != nil {
-		t.Errorf("%v", got)
+	if got, err := a.view(t.Context(), &endpoint{}, nil); got != nil || err != nil {
+		t.Errorf("%v, %v", got, err)
+	}
+	// What cannot be noted is not shown.
+	e.list = false
+	a.Viewed = func(context.Context, string, string, string) error { return journal.ErrUnavailable }
+	if got, err := a.view(withCaller(t.Context(), caller{actor: "x", may: everything}), e, answer()); got != nil || err == nil {
+		t.Errorf("%v, %v", got, err)
 	}
 	// Of whom nothing is known, nothing is allowed.
 	if err := callerOf(t.Context()).allows(see); err == nil {

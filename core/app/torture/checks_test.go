@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/hookline/hookline/core/journal"
 )
 
 // slack is how much later than it happened something may be noticed: the request
@@ -60,7 +62,31 @@ func (r *round) check(left int) {
 	e.checkTruth()
 	e.checkOrder()
 	e.checkDuplicates()
+	r.checkAudit()
 	r.evidence = e
+}
+
+// checkAudit: whatever died in the middle of whatever, what is in the journal is
+// what was written, and all of it is on record.
+func (r *round) checkAudit() {
+	ctx := context.Background()
+	j, err := journal.OpenReader(ctx, r.journal)
+	if err != nil {
+		r.wrong("the audit: %v", err)
+		return
+	}
+	defer func() { _ = j.Close() }()
+	v, err := j.Verify(ctx)
+	if err != nil {
+		r.wrong("the audit: %v", err)
+		return
+	}
+	for _, f := range v.Findings {
+		r.wrong("the audit: %s", f)
+	}
+	if v.Rows == 0 || len(v.Heads) == 0 {
+		r.wrong("the audit compared nothing: %+v", v)
+	}
 }
 
 // readJournal finds out which event is which, and looks at its bytes.
