@@ -121,7 +121,7 @@ func OpenReader(ctx context.Context, rawURL string) (*Reader, error) {
 		}
 		return &Reader{e}, readable(ctx, e, "select version_id, is_applied::int from goose_db_version order by id")
 	}
-	return nil, errors.New("journal: write sqlite:PATH or postgres://...")
+	return nil, errors.New("journal: write sqlite:PATH, or a URL that begins with postgres://")
 }
 
 // readable refuses a journal whose schema is not today's.
