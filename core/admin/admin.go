@@ -31,6 +31,7 @@ type Options struct {
 	Reload  Reloader
 	Status  func() Status
 	Journal Journal // nil without a journal
+	Care    Care    // nil without a journal
 	// Routes are the names of those in force; nil allows a retry on any.
 	Routes func() []string
 	Log    *slog.Logger
@@ -142,6 +143,9 @@ func (a *api) routes() http.Handler {
 	on(http.MethodGet, "/v1/deliveries", callTimeout, a.deliveries)
 	on(http.MethodPost, "/v1/deliveries/retry", callTimeout, a.retry)
 	on(http.MethodPost, "/v1/deliveries/cancel", callTimeout, a.cancel)
+	on(http.MethodGet, "/v1/journal/stats", statsTimeout, a.stats)
+	on(http.MethodPost, "/v1/journal/prune", callTimeout, a.prune)
+	on(http.MethodPost, "/v1/journal/backup", backupTimeout, a.backup)
 	return mux
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -350,4 +351,46 @@ func TestPruneOnTwoNodes(t *testing.T) {
 			t.Error("left:", left)
 		}
 	})
+}
+
+// What was pruned is not in the file any more, also where its place is free.
+func TestPrunedIsOverwritten(t *testing.T) {
+	url := sqliteURL(t)
+	s := open(t, Options{URL: url})
+	const words = "Jane Doe was here"
+	for i, size := range []int{1, 2000} { // in a page with others, and in pages of its own
+		ev := newEvent(fmt.Sprint(i))
+		ev.Stamp(hook, time.Now().Add(-2*pruneDay))
+		ev.Body = []byte(strings.Repeat(words, size))
+		p := place(ev, "r", true)
+		if err := s.Begin(context.Background(), &core.Entry{Event: ev, Deliveries: []*core.Placement{p}}); err != nil {
+			t.Fatal(err)
+		}
+		settle(t, s, p.Delivery, delivered)
+	}
+	if err := s.Close(); err != nil { // so that it is in the file
+		t.Fatal(err)
+	}
+	path := strings.TrimPrefix(url, "sqlite:")
+	holds := func() bool {
+		t.Helper()
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Contains(string(content), words)
+	}
+	if !holds() {
+		t.Fatal("it is not in the file to begin with")
+	}
+	s = open(t, Options{URL: url})
+	if got := prune(t, s, false, Retention{Hook: hook.Name, Payloads: pruneDay}); got[0].Events != 2 {
+		t.Fatalf("%+v", got)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if holds() {
+		t.Error("what was pruned is in the file")
+	}
 }
