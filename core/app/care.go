@@ -8,12 +8,13 @@ import (
 	"github.com/hookline/hookline/core/journal"
 )
 
-// Times of the care for the journal.
-const (
+// pruneTurn is for one call of the admin API, which has an end of its own.
+const pruneTurn = 20 * time.Second
+
+// Shorter in tests.
+var (
 	pruneFirst = time.Minute // after the start, which has other things to do
 	pruneEvery = 10 * time.Minute
-	// pruneTurn is for one call of the admin API, which has an end of its own.
-	pruneTurn = 20 * time.Second
 )
 
 // tidy prunes again and again what the hooks do not want to be kept any longer.
