@@ -144,7 +144,7 @@ func (a *api) routes() http.Handler {
 	on(http.MethodPost, "/v1/deliveries/retry", callTimeout, a.retry)
 	on(http.MethodPost, "/v1/deliveries/cancel", callTimeout, a.cancel)
 	on(http.MethodGet, "/v1/journal/stats", statsTimeout, a.stats)
-	on(http.MethodPost, "/v1/journal/prune", callTimeout, a.prune)
+	on(http.MethodPost, "/v1/journal/prune", statsTimeout, a.prune)
 	on(http.MethodPost, "/v1/journal/backup", backupTimeout, a.backup)
 	return mux
 }

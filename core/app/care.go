@@ -8,7 +8,7 @@ import (
 	"github.com/hookline/hookline/core/journal"
 )
 
-// pruneTurn is for one call of the admin API, which has an end of its own.
+// pruneTurn bounds a turn of pruning, and with it a call of the admin API.
 const pruneTurn = 20 * time.Second
 
 // Shorter in tests.
@@ -29,17 +29,16 @@ func (a *App) tidy(ctx context.Context) {
 			return
 		case <-next.C:
 		}
-		a.prune(ctx)
+		// In turns, so that a reload counts soon.
+		for a.prune(ctx) {
+			continue
+		}
 	}
 }
 
-// prune is one round of tidy.
-func (a *App) prune(ctx context.Context) {
-	rules := a.retention()
-	if len(rules) == 0 {
-		return
-	}
-	done, err := a.store.Prune(ctx, rules, false)
+// prune is one turn of tidy. more means that there is more to do now.
+func (a *App) prune(ctx context.Context) (more bool) {
+	done, more, err := a.pruneTurn(ctx)
 	for _, p := range done {
 		if p.Events > 0 {
 			a.log.Info("pruned, as retention says", "hook", p.Hook, "what", p.What, "events", p.Events, "still_open", p.Open)
@@ -48,6 +47,18 @@ func (a *App) prune(ctx context.Context) {
 	if err != nil && ctx.Err() == nil {
 		a.log.Warn("the journal could not be pruned: it is tried again", "in", pruneEvery, "error", err)
 	}
+	return more && err == nil
+}
+
+// pruneTurn prunes for some time by the rules of now.
+func (a *App) pruneTurn(ctx context.Context) (done []journal.Pruned, more bool, err error) {
+	turn, cancel := context.WithTimeout(ctx, pruneTurn)
+	defer cancel()
+	done, err = a.store.Prune(turn, a.retention(), false)
+	if more = err != nil && errors.Is(err, turn.Err()) && ctx.Err() == nil; more {
+		err = nil
+	}
+	return done, more, err
 }
 
 // retention are the limits of the hooks in force. Of a hook that is gone from the
@@ -70,13 +81,11 @@ type carer struct{ app *App }
 
 // Prune implements [admin.Care].
 func (c carer) Prune(ctx context.Context, dry bool) (done []journal.Pruned, more bool, err error) {
-	err = c.live(ctx, func(ctx context.Context) error {
-		turn, cancel := context.WithTimeout(ctx, pruneTurn)
-		defer cancel()
-		var err error
-		done, err = c.app.store.Prune(turn, c.app.retention(), dry)
-		if more = err != nil && errors.Is(err, turn.Err()) && ctx.Err() == nil; more {
-			err = nil
+	err = c.live(ctx, func(ctx context.Context) (err error) {
+		if dry {
+			done, err = c.app.store.Prune(ctx, c.app.retention(), true)
+		} else {
+			done, more, err = c.app.pruneTurn(ctx)
 		}
 		return err
 	})

@@ -95,11 +95,13 @@ func newPruner() pruner {
 // ended. It goes gently, and can be ended at any time by ctx: then it returns what
 // it has done with the error of ctx. With dry it only counts.
 func (s *Store) Prune(ctx context.Context, rules []Retention, dry bool) (all []Pruned, err error) {
-	select {
-	case s.pruner.turn <- struct{}{}:
-		defer func() { <-s.pruner.turn }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	if !dry {
+		select {
+		case s.pruner.turn <- struct{}{}:
+			defer func() { <-s.pruner.turn }()
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
 	for _, r := range rules {
 		for _, k := range r.kinds() {
@@ -128,37 +130,25 @@ func (s *Store) prune(ctx context.Context, k pruneKind, dry bool, p *Pruned) err
 	if err != nil {
 		return err
 	}
-	name := k.hook + "\x00" + k.what
-	delete(s.pruner.done, name) // until this has gone well
-	revisit := st.left
-	st.left = nil
-	for seqs := range slices.Chunk(revisit, pruneLook) {
-		if _, err := s.pruneSome(ctx, k, dry, st, p, qPruneAgain, list(seqs)); err != nil {
-			return err
-		}
-	}
-	for more := true; more; {
-		if more, err = s.pruneSome(ctx, k, dry, st, p, qPruneNext, st.at); err != nil {
-			return err
-		}
-	}
+	err = s.goOn(ctx, k, dry, st, p)
 	if dry {
-		return nil
+		return err
 	}
+	// Also when it was cut off: the next one goes on from there.
 	upto := st.at
 	if len(st.left) > 0 {
-		slices.Sort(st.left)
-		upto = st.left[0] - 1
+		upto = min(upto, slices.Min(st.left)-1)
 	}
-	if upto > st.upto {
-		err := s.writer.do(ctx, &op{name: "progress of pruning", steps: []step{{q: qPruneUpto, args: []any{k.hook, k.what, upto}}}})
-		if err != nil {
-			return err
-		}
+	if upto <= st.upto {
+		return err
+	}
+	saving, cancel := context.WithTimeout(context.WithoutCancel(ctx), queueWait)
+	defer cancel()
+	saved := s.writer.do(saving, &op{name: "progress of pruning", steps: []step{{q: qPruneUpto, args: []any{k.hook, k.what, upto}}}})
+	if saved == nil {
 		st.upto = upto
 	}
-	s.pruner.done[name] = st
-	return nil
+	return firstError(err, saved)
 }
 
 // progress is where to go on. Another node may have come further.
@@ -168,58 +158,90 @@ func (s *Store) progress(ctx context.Context, k pruneKind, dry bool) (*pruneStat
 	if err != nil {
 		return nil, err
 	}
-	known := s.pruner.done[k.hook+"\x00"+k.what]
-	if known == nil || dry {
+	if dry {
 		return &pruneState{upto: upto, at: upto}, nil
 	}
-	known.upto, known.at = max(known.upto, upto), max(known.at, upto)
-	known.left = slices.DeleteFunc(known.left, func(seq int64) bool { return seq <= upto })
-	return known, nil
+	name := k.hook + "\x00" + k.what
+	st := s.pruner.done[name]
+	if st == nil {
+		st = &pruneState{}
+		s.pruner.done[name] = st
+	}
+	st.upto, st.at = max(st.upto, upto), max(st.at, upto)
+	st.left = slices.DeleteFunc(st.left, func(seq int64) bool { return seq <= upto })
+	return st, nil
 }
 
-// pruneSome looks at some events and prunes those that are due. It tells whether
-// more can follow them.
-func (s *Store) pruneSome(ctx context.Context, k pruneKind, dry bool, st *pruneState, p *Pruned, q query, from any) (more bool, err error) {
-	args := []any{k.hook, flag(k.flag == 0), from}
-	if q == qPruneNext {
-		args = append(args, int64(pruneLook))
+// goOn looks at what was left, and at what came after.
+func (s *Store) goOn(ctx context.Context, k pruneKind, dry bool, st *pruneState, p *Pruned) error {
+	again := st.left
+	st.left = nil
+	for len(again) > 0 {
+		n := min(pruneLook, len(again))
+		if _, err := s.pruneSome(ctx, k, dry, st, p, again[:n]); err != nil {
+			st.left = append(st.left, again...)
+			return err
+		}
+		again = again[n:]
 	}
-	type seen struct {
-		old
-		due, left bool // left: it is to be looked at again
-		open, ago bool
+	for more := true; more; {
+		var err error
+		if more, err = s.pruneSome(ctx, k, dry, st, p, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// seen is an event that was looked at.
+type seen struct {
+	old
+	ago  bool // it is older than the limit
+	ours bool // of the hook, and not yet pruned
+	open bool
+	late bool // it is the newest
+}
+
+// pruneSome looks at some events, those again if there are any, and prunes those
+// that are due. It tells whether more can follow them. After an error the progress
+// is as it was.
+func (s *Store) pruneSome(ctx context.Context, k pruneKind, dry bool, st *pruneState, p *Pruned, again []int64) (more bool, err error) {
+	q, args := qPruneNext, []any{k.hook, flag(k.flag == 0), st.at, int64(pruneLook)}
+	if again != nil {
+		q, args = qPruneAgain, []any{k.hook, flag(k.flag == 0), list(again)}
 	}
 	var all []seen
 	last := -1 // the last one that is old: what came before it is not waited for
 	began := time.Now()
 	err = s.read(ctx, q, args, func(r row) {
-		e := seen{old: old{r.int(0), r.str(1)}, ago: r.micros(2) >= k.limit}
+		e := seen{
+			old: old{r.int(0), r.str(1)}, ago: r.micros(2) >= k.limit, ours: r.flag(3) && r.int(4)&k.flag == 0,
+			open: r.flag(5), late: r.flag(6),
+		}
 		if e.ago {
 			last = len(all)
-		}
-		if ours := r.flag(3) && r.int(4)&k.flag == 0; ours {
-			e.open = r.flag(5)
-			e.left = !e.ago || e.open || r.flag(6)
-			e.due = !e.left
 		}
 		all = append(all, e)
 	})
 	if err != nil {
 		return false, err
 	}
-	more = q == qPruneNext && len(all) == pruneLook && last == len(all)-1
-	if q == qPruneNext {
+	if again == nil {
+		more = len(all) == pruneLook && last == len(all)-1
 		all = all[:last+1]
 	}
 	var due []old
+	var left []int64
+	open := 0
 	for _, e := range all {
 		switch {
-		case e.due:
+		case !e.ours:
+		case e.ago && !e.open && !e.late:
 			due = append(due, e.old)
-		case e.left:
-			st.left = append(st.left, e.seq)
-			if e.open && e.ago {
-				p.Open++
+		default:
+			left = append(left, e.seq)
+			if e.ago && e.open {
+				open++
 			}
 		}
 	}
@@ -239,14 +261,16 @@ func (s *Store) pruneSome(ctx context.Context, k pruneKind, dry bool, st *pruneS
 		p.Events += len(gone)
 		for _, e := range batch { // what another node, or an operator, has come to first
 			if !slices.Contains(gone, e.id) {
-				st.left = append(st.left, e.seq)
+				left = append(left, e.seq)
 			}
 		}
 		if err := pause(ctx, min(pruneRestMax, max(pruneRestMin, pruneRest*time.Since(began)))); err != nil {
 			return false, err
 		}
 	}
-	if len(all) > 0 && q == qPruneNext {
+	p.Open += open
+	st.left = append(st.left, left...)
+	if len(all) > 0 && again == nil {
 		st.at = all[len(all)-1].seq
 	}
 	return more, nil

@@ -283,11 +283,11 @@ func TestPruneMany(t *testing.T) {
 	onDurable(t, func(t *testing.T, url string) {
 		s := open(t, Options{URL: url})
 		const n = pruneLook + 2*pruneBatch
-		sum := sha256.Sum256(nil)
+		salt := sha256.Sum256(nil)
 		insert := func(seq int, age time.Duration) string {
 			return fmt.Sprintf(`insert into events (seq, id, ref, hook, study, stage, kind, trans_id, form_id, form_name, wf_id, wf_name,
 				received_at, traceparent, salt, body) values (%d, 'e%d', 'r', 'study-a', '', '', '', '', '', '', '', '', %d, '', '%x', 'body')`,
-				seq, seq, time.Now().Add(-age).UnixMicro(), sum)
+				seq, seq, time.Now().Add(-age).UnixMicro(), salt)
 		}
 		var texts []string
 		for seq := 1; seq <= n; seq++ {
@@ -306,8 +306,21 @@ func TestPruneMany(t *testing.T) {
 		if got, err := s.Prune(ctx, []Retention{rule}, false); !errors.Is(err, context.Canceled) {
 			t.Fatal(got, err)
 		}
-		if got := prune(t, s, false, rule); !slices.Equal(got, []Pruned{{"study-a", PrunePayloads, n - 1, 0}}) {
-			t.Fatalf("%+v", got)
+		// In turns that are cut off: nothing is lost, and nothing counted twice.
+		sum, turns := 0, 0
+		for more := true; more; turns++ {
+			ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+			got, err := s.Prune(ctx, []Retention{rule}, false)
+			cancel()
+			if more = errors.Is(err, context.DeadlineExceeded); err != nil && !more {
+				t.Fatal(err)
+			}
+			for _, p := range got {
+				sum += p.Events
+			}
+		}
+		if sum != n-1 || turns < 2 {
+			t.Fatalf("%d were pruned in %d turns, want %d", sum, turns, n-1)
 		}
 		if left := number(t, s, "select count(*) from events where length(body) > 0"); left != 2 {
 			t.Error("left:", left)
