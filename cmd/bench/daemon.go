@@ -34,7 +34,7 @@ const configHead = `
 [server]
 listen = ["tcp://{listen}"]
 [admin]
-listen = "off"
+listen = "{admin}"
 [journal]
 url = "{journal}"
 [log]
@@ -65,10 +65,14 @@ transport = "{x}"
 {more}
 `
 
+// adminSocket is beside a daemon's configuration.
+const adminSocket = "a.sock"
+
 // daemonSpec says what a daemon is to be like.
 type daemonSpec struct {
 	name    string
 	journal string // its URL; "" for none
+	admin   bool   // it has its socket, adminSocket
 	routes  []daemonRoute
 }
 
@@ -125,7 +129,11 @@ func newDaemon(b *bench, spec daemonSpec) (_ *daemon, err error) {
 	if spec.journal != "" {
 		journal = "env:BENCH_JOURNAL"
 	}
-	text := strings.NewReplacer("{listen}", d.addr, "{journal}", journal).Replace(configHead)
+	socket := "off"
+	if spec.admin {
+		socket = "unix:" + adminSocket
+	}
+	text := strings.NewReplacer("{listen}", d.addr, "{journal}", journal, "{admin}", socket).Replace(configHead)
 	for _, r := range spec.routes {
 		text += r.config()
 	}

@@ -79,6 +79,7 @@ func sections() []section {
 		section{name: acceptSection, run: acceptRun, contestants: keeperNames(acceptSection, acceptKeepers)},
 		section{name: claimSection, run: claimRun, contestants: keeperNames(claimSection, claimKeepers)},
 		section{name: restartSection, run: restartRun},
+		section{name: careSection, run: careRun},
 	)
 }
 

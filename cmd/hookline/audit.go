@@ -19,24 +19,22 @@ func auditCommand() *cobra.Command {
 	return group("audit", "Prove that the journal is as it was written", auditVerifyCommand(), auditExportCommand())
 }
 
-// journalFlag lets a command read a journal without its daemon.
-func journalFlag(c *cobra.Command, url *string) {
-	c.Flags().StringVar(url, "journal", "", "read this journal, or a copy of one, without a daemon: sqlite:`PATH` or postgres://...")
-}
-
-// offline opens the journal that was named, and reads it.
-func offline(ctx context.Context, url string, read func(*journal.Reader) error) error {
-	r, err := journal.OpenReader(ctx, url)
+// look opens the journal that was named, and reads it.
+func (o *offline) look(ctx context.Context, read func(*journal.Reader) error) error {
+	options, err := o.options()
+	if err != nil {
+		return err
+	}
+	r, err := journal.OpenReader(ctx, options.URL)
 	if err != nil {
 		return exitError{code: exitEnvironment, err: err}
 	}
-	err = read(r)
-	return errors.Join(err, r.Close())
+	return errors.Join(offlineError(read(r)), r.Close())
 }
 
 func auditVerifyCommand() *cobra.Command {
 	var o operator
-	var url string
+	var off offline
 	c := &cobra.Command{
 		Use: "verify", Short: "Compare every row of the journal with the audit", Args: noArgs,
 		Long: `Compare every row of the journal with what the audit says was written, and follow
@@ -52,11 +50,11 @@ use; 3: no daemon answers, or there is no such journal.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			var v *journal.Verification
 			var err error
-			if url == "" {
+			if off.url == "" {
 				v, err = o.client().Verify(c.Context())
 				err = told(err)
 			} else {
-				err = offline(c.Context(), url, func(r *journal.Reader) (err error) {
+				err = off.look(c.Context(), func(r *journal.Reader) (err error) {
 					v, err = r.Verify(c.Context())
 					return err
 				})
@@ -78,7 +76,7 @@ use; 3: no daemon answers, or there is no such journal.`,
 		},
 	}
 	o.add(c)
-	journalFlag(c, &url)
+	off.add(c, "the running daemon is asked")
 	return c
 }
 
@@ -109,7 +107,8 @@ func printVerification(w io.Writer, v *journal.Verification) {
 
 func auditExportCommand() *cobra.Command {
 	var o operator
-	var url, since, until string
+	var off offline
+	var since, until string
 	c := &cobra.Command{
 		Use: "export", Short: "Print the audit, one JSON object a line", Args: noArgs,
 		Long: `Print the audit: who saw, changed and configured what, and every change of every
@@ -126,7 +125,7 @@ and its hash, which docs/audit.md shows how to check without Hookline.`,
 			if err != nil {
 				return err
 			}
-			if url == "" {
+			if off.url == "" {
 				text, err := o.client().Export(c.Context(), from, to)
 				if err != nil {
 					return told(err)
@@ -134,14 +133,14 @@ and its hash, which docs/audit.md shows how to check without Hookline.`,
 				_, err = c.OutOrStdout().Write(text)
 				return err
 			}
-			return offline(c.Context(), url, func(r *journal.Reader) error {
+			return off.look(c.Context(), func(r *journal.Reader) error {
 				w := bufio.NewWriter(c.OutOrStdout())
 				return errors.Join(r.Export(c.Context(), w, from, to), w.Flush())
 			})
 		},
 	}
 	o.add(c)
-	journalFlag(c, &url)
+	off.add(c, "the running daemon is asked")
 	c.Flags().StringVar(&since, "since", "", "only what was written since this `TIME`: 2h ago, or 2026-01-31T08:30:00Z")
 	c.Flags().StringVar(&until, "until", "", "only what was written before this `TIME`")
 	return c

@@ -44,6 +44,7 @@ type Options struct {
 	Reload  Reloader
 	Status  func() Status
 	Journal Journal // nil without a journal
+	Care    Care    // nil without a journal
 	// Routes are the names of those in force; nil allows a retry on any.
 	Routes func() []string
 	// Viewed, if set, is told what of an event's contents ("body", "detail") an actor
@@ -221,6 +222,9 @@ func (a *api) endpoints() []endpoint {
 		{needs: see, method: http.MethodGet, path: "/v1/openapi.json", limit: callTimeout, call: a.openAPI},
 		{needs: see, method: http.MethodGet, path: "/v1/audit/verify", limit: auditTimeout, call: a.verify},
 		{needs: read, method: http.MethodGet, path: "/v1/audit/export", limit: auditTimeout, call: a.export},
+		{needs: see, method: http.MethodGet, path: "/v1/journal/stats", limit: statsTimeout, call: a.stats},
+		{needs: act, method: http.MethodPost, path: "/v1/journal/prune", limit: statsTimeout, call: a.prune},
+		{needs: act, method: http.MethodPost, path: "/v1/journal/backup", limit: backupTimeout, call: a.backup},
 	}
 }
 

@@ -23,6 +23,8 @@ var views = map[string]any{
 	"Event": admin.Event{}, "DeliveryState": admin.DeliveryState{}, "EventPage": admin.EventPage{}, "EventDetail": admin.EventDetail{},
 	"Delivery": admin.Delivery{}, "DeliveryPage": admin.DeliveryPage{}, "DeliveryDetail": admin.DeliveryDetail{},
 	"Message": admin.Message{}, "Attempt": admin.Attempt{}, "Done": admin.Done{},
+	"Stats": journal.Stats{}, "StatsEvent": journal.StatsEvent{}, "StatsDelivery": journal.StatsDelivery{}, "Backup": journal.Backup{},
+	"PruneAsk": admin.PruneAsk{}, "PruneAnswer": admin.PruneAnswer{}, "Pruned": admin.Pruned{}, "BackupAsk": admin.BackupAsk{},
 	"Verification": journal.Verification{}, "Finding": journal.Finding{}, "Head": journal.Head{},
 	"Act": admin.Act{}, "ActResult": admin.ActResult{}, "ActResults": admin.ActResults{},
 }

@@ -191,6 +191,7 @@ func (a *App) Run(ctx context.Context) error {
 	watch, stopWatching := context.WithCancel(ctx)
 	var watching sync.WaitGroup
 	watching.Go(func() { a.watch(watch) })
+	watching.Go(func() { a.tidy(watch) })
 	var err error
 	select {
 	case <-ctx.Done():

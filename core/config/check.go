@@ -66,6 +66,7 @@ func (d *decoder) checkHook(c *Config, h *Hook) {
 		d.fail(at.at("email"), "must not hold a colon: in Basic authentication it ends the name")
 	}
 	d.checkPasswords(c, at.at("password"), h.Passwords)
+	d.checkRetention(h)
 
 	routes := 0
 	for _, r := range c.Routes {

@@ -87,6 +87,7 @@ type Hook struct {
 	AcceptedStatus int           // 202 or 200
 	LoopLimit      int           // events a minute of one record that are sent at once; 0: any number
 	Dedup          time.Duration // how long a caller's own id of an event is remembered; 0: not at all
+	Retention      Retention
 }
 
 // Transport is a configured instance of a transport plugin.

@@ -213,6 +213,7 @@ func (d *decoder) checkUnkept(c *Config) {
 	for _, h := range c.Hooks {
 		at := path{"hooks", h.Name}
 		refuse(at.at("accepted_status"), true, "nothing is accepted to be delivered later. Remove it, or set journal.url")
+		refuse(at.at("retention"), true, "nothing is kept. Remove it, or set journal.url")
 		refuse(at.at("dedup"), true, "no caller's id is remembered. Remove it, or set journal.url")
 		if loop := at.at("loop_limit"); d.from.written(loop) && h.LoopLimit > 0 {
 			d.warn(loop, "has no effect without the journal, and journal.url is none: an event cannot be queued")

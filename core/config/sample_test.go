@@ -90,7 +90,7 @@ func TestDocumented(t *testing.T) {
 	for name, fs := range map[string]fields{
 		"server": c.Server.fields(), "log": c.Log.fields(), "admin": c.adminFields(), "server.tls": c.Server.TLS.fields(),
 		"admin.tls": c.Admin.TLS.fields(), "admin.users.NAME": c.addUser("x"),
-		"journal": c.Journal.fields(), "transports.circuit": (&Circuit{}).fields(), "routes.retry": retryFields(&core.Retry{}),
+		"journal": c.Journal.fields(), "transports.circuit": (&Circuit{}).fields(), "routes.retry": retryFields(&core.Retry{}), "hooks.retention": (&Retention{}).fields(),
 		"hooks": c.addHook("x"), "transports": c.addTransport("x"), "routes": c.addRoute("x"),
 	} {
 		for key := range fs {
@@ -99,7 +99,7 @@ func TestDocumented(t *testing.T) {
 			if slices.Contains(named, section) {
 				heading = "| `" + strings.Join(slices.DeleteFunc([]string{section, "NAME", inline, key}, func(s string) bool { return s == "" }), ".") + "` |"
 			}
-			table := key == "tls" || key == "users" || key == "circuit" || key == "retry" // its keys have the rows
+			table := key == "tls" || key == "users" || key == "circuit" || key == "retry" || key == "retention" // its keys have the rows
 			if !table && !strings.Contains(string(reference), heading) {
 				t.Errorf("docs/configuration.md has no row %s", heading)
 			}

@@ -107,6 +107,7 @@ func (c *Config) addHook(name string) fields {
 		"accepted_status": acceptedStatus(&h.AcceptedStatus),
 		"loop_limit":      integer(&h.LoopLimit, 0, 100_000),
 		"dedup":           between(&h.Dedup, 0, maxDedup),
+		"retention":       section(h.Retention.fields()),
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -98,15 +97,7 @@ func inspectSQLite(ctx context.Context, path string) (Report, error) {
 		r.New = true
 		return r, nil
 	}
-	query := url.Values{"mode": {"ro"}, "_pragma": {fmt.Sprintf("busy_timeout(%d)", busyWait.Milliseconds())}}
-	if _, err := os.Stat(path + "-wal"); errors.Is(err, fs.ErrNotExist) && !r.Used {
-		query.Set("immutable", "1") // or SQLite would make -wal and -shm to read it
-	}
-	absolute, err := filepath.Abs(path)
-	if err != nil {
-		return r, fmt.Errorf("journal: %w", err)
-	}
-	db, err := sql.Open("sqlite", fileURI(absolute)+"?"+query.Encode())
+	db, err := sql.Open("sqlite", readOnly(path, !r.Used))
 	if err != nil {
 		return r, sqliteError(err, path)
 	}

@@ -69,6 +69,7 @@ type Store struct {
 	lease      lease
 	onPromoted promotedFunc
 	keyed      atomic.Int64 // keys written
+	pruner     pruner
 
 	stop    chan struct{}
 	routine sync.WaitGroup
@@ -94,7 +95,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.times == (times{}) {
 		o.times = usual
 	}
-	s := &Store{times: o.times, log: o.Log, node: clean(o.Node), stop: make(chan struct{})}
+	s := &Store{times: o.times, log: o.Log, node: clean(o.Node), stop: make(chan struct{}), pruner: newPruner()}
 	s.lease.init()
 	kind, rest, _ := strings.Cut(o.URL, ":")
 	var err error

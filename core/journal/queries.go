@@ -70,6 +70,38 @@ const (
 	qEventActs          query = "acts of event"
 	qAuditDeliveries    query = "audit of deliveries"
 	qAuditInsert        query = "audit insert"
+
+	qPruneFrom       query = "prune from"
+	qPruneUpto       query = "prune upto"
+	qPruneNext       query = "prune next"
+	qPruneAgain      query = "prune again"
+	qPruneDue        query = "prune due"
+	qPruneLanes      query = "prune lanes"
+	qPruneKeys       query = "prune keys"
+	qPruneBody       query = "prune body"
+	qPruneSent       query = "prune sent"
+	qPruneMessages   query = "prune messages"
+	qPruneReplies    query = "prune replies"
+	qPruneAttempts   query = "prune attempts"
+	qPruneActs       query = "prune acts"
+	qPruneOldActs    query = "prune old acts"
+	qPruneDeliveries query = "prune deliveries"
+	qPruneAnswers    query = "prune answers"
+	qPruneEvent      query = "prune event"
+	qPruneKey        query = "prune key"
+)
+
+// pruneColumns are what decides whether an event is pruned. The newest of all stays
+// as long as it is the newest: SQLite would give its number to another.
+const (
+	pruneColumns = `select e.seq, e.id, {now} - e.received_at, case when e.hook = $1 then 1 else 0 end, e.pruned,
+			case when e.hook = $1 and ` + pruneOpen + ` then 1 else 0 end,
+			case when $2 = 1 and ` + pruneNewest + ` then 1 else 0 end
+		from events e`
+	pruneOpen   = `exists (select 1 from deliveries d where d.event_seq = e.seq and d.open = 1)`
+	pruneNewest = `(e.seq = (select max(seq) from events)
+		or e.seq = (select event_seq from deliveries order by seq desc limit 1))`
+	deliveriesOf = `(select seq from deliveries where event_seq in {ints $1})`
 )
 
 const (
@@ -274,6 +306,34 @@ var queries = map[query]string{
 			t.reply_type, t.reply, t.truncated, t.retry_after_us, t.detail
 		from attempts t where t.delivery_seq in (select seq from deliveries where event_seq = $1)
 		order by t.delivery_seq, t.n`,
+
+	qPruneFrom: `select upto from pruned where hook = $1 and what = $2`,
+	qPruneUpto: `insert into pruned (hook, what, upto) values ($1, $2, $3)
+		on conflict (hook, what) do update set
+			upto = case when excluded.upto > pruned.upto then excluded.upto else pruned.upto end`,
+	qPruneNext:  pruneColumns + ` where e.seq > $3 order by e.seq limit $4`,
+	qPruneAgain: pruneColumns + ` where e.seq in {ints $3} order by e.seq`,
+	qPruneDue: `select e.seq, e.id from events e
+		where e.hook = $1 and e.seq in {ints $2} and (e.pruned & $3) = 0 and e.received_at <= {now} - $4
+			and not ` + pruneOpen + ` and ($5 = 0 or not ` + pruneNewest + `)
+		order by e.seq`,
+	qPruneLanes: `select distinct lane from deliveries where event_seq in {ints $1}`,
+	qPruneKeys: `select key from keys
+		where expires_at <= (select received_at from events where seq = $1) + $2 and event_id in {texts $3}`,
+	qPruneBody: `update events set body = $1, pruned = pruned | 1, salt = case when (pruned & 2) = 2 then null else salt end
+		where seq in {ints $2}`,
+	qPruneSent: `update events set pruned = pruned | 2, salt = case when (pruned & 1) = 1 then null else salt end
+		where seq in {ints $1}`,
+	qPruneMessages: `delete from messages where delivery_seq in ` + deliveriesOf,
+	qPruneReplies: `update attempts set reply = $1, detail = ''
+		where delivery_seq in (select seq from deliveries where event_seq in {ints $2})`,
+	qPruneAttempts:   `delete from attempts where delivery_seq in ` + deliveriesOf,
+	qPruneActs:       `delete from acts where event_id <> '' and delivery_seq = 0 and event_id in {texts $1}`,
+	qPruneOldActs:    `delete from acts where delivery_seq in ` + deliveriesOf,
+	qPruneDeliveries: `delete from deliveries where event_seq in {ints $1}`,
+	qPruneAnswers:    `delete from answers where event_seq in {ints $1}`,
+	qPruneEvent:      `delete from events where seq in {ints $1}`,
+	qPruneKey:        `delete from keys where hook = $1 and key = $2 and event_id in {texts $3}`,
 }
 
 // listed completes the text of a list; its limit is argument n.

@@ -25,8 +25,9 @@ import (
 const (
 	busyWait      = time.Second
 	readers       = 4
-	checkpointMax = 10000 // pages of the WAL, 40 MB
-	cacheKB       = 16384 // of the writer
+	checkpointMax = 10000    // pages of the WAL, 40 MB
+	walKept       = 64 << 20 // of what it has grown to while a backup held it
+	cacheKB       = 16384    // of the writer
 	fileMode      = 0o600
 )
 
@@ -113,6 +114,8 @@ func pragmas(file bool) string {
 		add("journal_mode(WAL)")
 		add("synchronous(FULL)")
 		add("wal_autocheckpoint(%d)", checkpointMax)
+		add("journal_size_limit(%d)", walKept)
+		add("secure_delete(ON)") // what is pruned is overwritten, and not just free
 	}
 	add("cache_size(-%d)", cacheKB)
 	add("temp_store(MEMORY)")

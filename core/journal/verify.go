@@ -49,12 +49,6 @@ type Verification struct {
 // have every row.
 const maxFindings = 10_000
 
-// What pruned says of an event.
-const (
-	prunedBody = 1
-	prunedSent = 2
-)
-
 // snapshot reads several tables as of one instant.
 type snapshot func(text string, each func(row)) error
 
