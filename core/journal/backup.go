@@ -31,8 +31,9 @@ type Backup struct {
 // A copy is made in small steps with pauses: VACUUM INTO takes a core and the disk
 // to itself, and events wait three times as long meanwhile.
 const (
-	copyPages   = 64 // of a step
-	copyRest    = 3  // times a step's own time
+	copyPages   = 32 // of a step
+	copyRest    = 6  // times a step's own time
+	copySync    = 64 // steps: the disk is not to get all at the end, when the writer waits behind it
 	copyRestMin = 2 * time.Millisecond
 )
 
@@ -185,7 +186,7 @@ func copySQLite(ctx context.Context, path, dsn, file string) (_ *Backup, err err
 			_ = os.Remove(part)
 		}
 	}()
-	if err := errors.Join(f.Chmod(fileMode), copyPaged(ctx, conn, part)); err != nil {
+	if err := errors.Join(f.Chmod(fileMode), copyPaged(ctx, conn, f)); err != nil {
 		return nil, fmt.Errorf("backup %s: %w", file, err)
 	}
 	if err := f.Sync(); err != nil {
@@ -206,17 +207,20 @@ func copySQLite(ctx context.Context, path, dsn, file string) (_ *Backup, err err
 	return b, nil
 }
 
-// copyPaged copies what the connection sees. The copy is synced by the caller.
-func copyPaged(ctx context.Context, conn driver.Conn, to string) error {
+// copyPaged copies what the connection sees. The last of it is synced by the caller.
+func copyPaged(ctx context.Context, conn driver.Conn, to *os.File) error {
 	b, err := conn.(interface {
 		NewBackup(uri string) (*sqlite.Backup, error)
-	}).NewBackup(fileURI(to) + "?" + url.Values{"_pragma": {"synchronous(OFF)", "journal_mode(OFF)"}}.Encode())
+	}).NewBackup(fileURI(to.Name()) + "?" + url.Values{"_pragma": {"synchronous(OFF)", "journal_mode(OFF)"}}.Encode())
 	if err != nil {
 		return err
 	}
-	for {
+	for n := 1; ; n++ {
 		began := time.Now()
 		more, err := b.Step(copyPages)
+		if err == nil && n%copySync == 0 {
+			err = to.Sync()
+		}
 		if err == nil && more {
 			err = pause(ctx, max(copyRestMin, copyRest*time.Since(began)))
 		}
