@@ -118,13 +118,24 @@ func (l *logs) String() string {
 
 func (l *logs) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
 
+// unaudited are stores that a test writes to behind their back.
+var unaudited sync.Map
+
 func open(t testing.TB, o Options) *Store {
 	t.Helper()
 	s, err := Open(context.Background(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = s.Close() })
+	t.Cleanup(func() {
+		// Whatever a test does, its audit has to tell.
+		if _, no := unaudited.Load(s); !no && !t.Failed() && s.Unavailable() == nil {
+			if v, err := s.Verify(context.Background()); err == nil && len(v.Findings) > 0 {
+				t.Errorf("the audit: %v", v.Findings)
+			}
+		}
+		_ = s.Close()
+	})
 	return s
 }
 

@@ -336,6 +336,7 @@ func TestPostgresLateCommit(t *testing.T) {
 		p := newProxy(t, host(raw))
 		s := open(t, Options{URL: p.through(raw)})
 		d := begin1(t, s, "1", false)
+		s.engine.(*postgresEngine).reader.pool.Reset()
 		n := p.count() // the script opens one of its own
 		var let func()
 		undone := make(chan core.Promotion, 9)

@@ -282,6 +282,7 @@ func TestPruneWaitsForTheOpen(t *testing.T) {
 func TestPruneMany(t *testing.T) {
 	onDurable(t, func(t *testing.T, url string) {
 		s := open(t, Options{URL: url})
+		unaudited.Store(s, true)
 		const n = pruneLook + 2*pruneBatch
 		salt := sha256.Sum256(nil)
 		insert := func(seq int, age time.Duration) string {

@@ -356,6 +356,7 @@ func (e *sqliteEngine) ready() error {
 		return e.trouble(err, false)
 	}
 	e.broken = false
+	e.chain = nil // what it followed may be in another file
 	return nil
 }
 

@@ -165,9 +165,15 @@ type verifier struct {
 
 	events     map[string]*auditedEvent
 	deliveries map[string]*auditedDelivery
-	once       map[string]map[string]string // table -> digest of a row that never changes -> what it is
+	once       map[string]map[string]unchanging // by table and digest
 	heads      map[string]Head              // that later chains have named
 	before     AuditEntry
+}
+
+// unchanging is a row that never changes.
+type unchanging struct {
+	event string // that it is about, or ""
+	what  string
 }
 
 type auditedEvent struct {
@@ -193,7 +199,7 @@ func verify(read snapshot) (*Verification, error) {
 	start := time.Now()
 	v := &verifier{
 		read: read, events: map[string]*auditedEvent{}, deliveries: map[string]*auditedDelivery{}, heads: map[string]Head{},
-		once: map[string]map[string]string{"acts": {}, "accepted": {}},
+		once: map[string]map[string]unchanging{"acts": {}, "accepted": {}},
 	}
 	v.Heads, v.Findings = map[string]Head{}, []Finding{}
 	for _, step := range []func() error{
@@ -327,9 +333,9 @@ func (v *verifier) note(e *AuditEntry) {
 		if e.Row == "" {
 			return // about no delivery: it is in the audit only
 		}
-		v.once["acts"][e.Row] = fmt.Sprintf("%s of delivery %s by %s", e.Act, e.Delivery, e.Actor)
+		v.once["acts"][e.Row] = unchanging{e.Event, fmt.Sprintf("%s of delivery %s by %s", e.Act, e.Delivery, e.Actor)}
 	case auditConfig:
-		v.once["accepted"][e.Row] = fmt.Sprintf("configuration %s of node %s", e.Revision, e.Node)
+		v.once["accepted"][e.Row] = unchanging{what: fmt.Sprintf("configuration %s of node %s", e.Revision, e.Node)}
 	case auditPrune:
 		for _, id := range e.Events {
 			ev := v.event(id)
@@ -519,7 +525,7 @@ func (v *verifier) messageRows() error {
 func (v *verifier) rows(table, id string, r row) {
 	v.Rows++
 	sum := digest(nil, r...)
-	if v.once[table][sum] == "" {
+	if _, known := v.once[table][sum]; !known {
 		v.find("extra", table, id, "it is not what was written: altered, or put in")
 		return
 	}
@@ -605,7 +611,9 @@ func (v *verifier) missing() {
 	}
 	for _, table := range slices.Sorted(maps.Keys(v.once)) {
 		for _, sum := range slices.Sorted(maps.Keys(v.once[table])) {
-			v.find("missing", table, sum[:8], "%s: it was written, and is gone or altered", v.once[table][sum])
+			if row := v.once[table][sum]; row.event == "" || !v.event(row.event).gone {
+				v.find("missing", table, sum[:8], "%s: it was written, and is gone or altered", row.what)
+			}
 		}
 	}
 }

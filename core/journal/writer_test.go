@@ -16,7 +16,7 @@ import (
 )
 
 func eventOp(ev *core.Event) *op {
-	return &op{name: "event " + ev.ID, steps: []step{eventStep(ev)}, done: make(chan struct{})}
+	return &op{name: "event " + ev.ID, steps: []step{eventStep(ev)}, audit: eventAudit(ev, [3]string{}), done: make(chan struct{})}
 }
 
 // TestPoison: an op that cannot be written does not take its batch with it.
