@@ -55,7 +55,9 @@ const (
 	qActHold         query = "act hold"
 	qReplay          query = "replay"
 	qNewer           query = "newer in lane"
-	qEventExists     query = "event of origin"
+	qEventOrigin     query = "origin of event"
+	qEventPlace      query = "event place"
+	qEventRoutes     query = "routes of event"
 	qDocInsert       query = "document insert"
 	qDocRead         query = "document read"
 	qAcceptInsert    query = "accepted insert"
@@ -238,7 +240,11 @@ var queries = map[query]string{
 	qNewer: `select e.ref from events e join deliveries d on d.event_seq = e.seq
 		where e.trans_id = $1 and d.lane = $2 and e.seq > $3 and (d.state = 'delivered' or d.open = 1)
 		order by e.seq desc limit 1`,
-	qEventExists: `select e.id, e.ref from events e where e.origin = $1 and e.origin <> '' order by e.seq limit 1`,
+	qEventOrigin: `select e.pruned, coalesce(l.id, ''), coalesce(l.ref, '')
+		from events e left join events l on l.origin = e.id and l.origin <> ''
+		where e.id = $1 order by l.seq limit 1`,
+	qEventPlace:  `select seq, trans_id from events where id = $1`,
+	qEventRoutes: `select route from deliveries where event_seq = $1`,
 	qActInsert:   `insert into acts (at, actor, act, delivery_seq, event_id, reason, was, now) values ($1, $2, $3, $4, $5, $6, $7, $8)`,
 
 	qDocInsert:    `insert into documents (sha, content, at) values ($1, $2, {now}) on conflict (sha) do nothing`,
@@ -257,9 +263,12 @@ var queries = map[query]string{
 	qEventParts: `select ` + deliveryColumns + `, ` + eventColumns + `, ` + deliveryExtra + `
 		from deliveries d join events e on e.seq = d.event_seq
 		where d.event_seq = $1 order by d.seq`,
-	qEventActs: `select d.id, a.at, a.actor, a.act, a.reason, a.was, a.now
-		from acts a join deliveries d on d.seq = a.delivery_seq
-		where d.event_seq = (select seq from events where id = $1) order by a.seq`,
+	// What was done to an event itself has no delivery.
+	qEventActs: `select coalesce(d.id, ''), a.at, a.actor, a.act, a.reason, a.was, a.now
+		from acts a left join deliveries d on d.seq = a.delivery_seq
+		where a.delivery_seq in (select seq from deliveries where event_seq = (select seq from events where id = $1))
+			or a.delivery_seq = 0 and a.event_id = $1
+		order by a.seq`,
 	qEventMessages: `select m.delivery_seq, m.n, m.content_type, length(m.payload), m.key, m.path
 		from messages m where m.delivery_seq in (select seq from deliveries where event_seq = $1)
 		order by m.delivery_seq, m.n`,
