@@ -33,7 +33,9 @@ type Options struct {
 	Journal Journal // nil without a journal
 	// Routes are the names of those in force; nil allows a retry on any.
 	Routes func() []string
-	Log    *slog.Logger
+	// Redrive drives events again; nil: that cannot be done.
+	Redrive Redriver
+	Log     *slog.Logger
 }
 
 // Journal is what the operator can see of the journal, and do to it.
@@ -140,8 +142,10 @@ func (a *api) routes() http.Handler {
 	on(http.MethodGet, "/v1/events/{id}", callTimeout, a.event)
 	on(http.MethodGet, "/v1/events/{id}/body", callTimeout, a.body)
 	on(http.MethodGet, "/v1/deliveries", callTimeout, a.deliveries)
-	on(http.MethodPost, "/v1/deliveries/retry", callTimeout, a.retry)
-	on(http.MethodPost, "/v1/deliveries/cancel", callTimeout, a.cancel)
+	on(http.MethodPost, "/v1/events/{id}/retry", callTimeout, a.redrive)
+	for _, act := range acts {
+		on(http.MethodPost, "/v1/deliveries/"+act.name, callTimeout, func(r *http.Request) (any, error) { return a.acts(r, &act) })
+	}
 	return mux
 }
 

@@ -16,7 +16,7 @@ func (a *App) adminOptions(c *config.Config) admin.Options {
 		Status: func() admin.Status { return a.status(started, kind) },
 	}
 	if a.store != nil {
-		o.Journal, o.Routes = a.store, a.routes
+		o.Journal, o.Routes, o.Redrive = a.store, a.routes, redriver{a}
 	}
 	return o
 }
