@@ -50,7 +50,9 @@ type Options struct {
 	// Viewed, if set, is told what of an event's contents ("body", "detail") an actor
 	// is about to see. Its error keeps it from them.
 	Viewed func(ctx context.Context, actor, what, eventID string) error
-	Log    *slog.Logger
+	// Redrive drives events again; nil: that cannot be done.
+	Redrive Redriver
+	Log     *slog.Logger
 
 	headerTimeout time.Duration // tests
 }
@@ -210,15 +212,14 @@ type endpoint struct {
 
 // endpoints are all of them, with what they need. openapi.json describes each.
 func (a *api) endpoints() []endpoint {
-	return []endpoint{
+	all := []endpoint{
 		{needs: act, method: http.MethodPost, path: "/v1/reload", limit: reloadTimeout, call: a.reload},
 		{needs: see, method: http.MethodGet, path: "/v1/status", limit: callTimeout, call: a.status},
 		{needs: see, method: http.MethodGet, path: "/v1/events", limit: callTimeout, call: a.events, list: true},
 		{needs: see, method: http.MethodGet, path: "/v1/events/{id}", limit: callTimeout, call: a.event},
 		{needs: read, method: http.MethodGet, path: "/v1/events/{id}/body", limit: callTimeout, call: a.body},
 		{needs: see, method: http.MethodGet, path: "/v1/deliveries", limit: callTimeout, call: a.deliveries, list: true},
-		{needs: act, method: http.MethodPost, path: "/v1/deliveries/retry", limit: callTimeout, call: a.retry},
-		{needs: act, method: http.MethodPost, path: "/v1/deliveries/cancel", limit: callTimeout, call: a.cancel},
+		{needs: act, method: http.MethodPost, path: "/v1/events/{id}/retry", limit: callTimeout, call: a.redrive},
 		{needs: see, method: http.MethodGet, path: "/v1/openapi.json", limit: callTimeout, call: a.openAPI},
 		{needs: see, method: http.MethodGet, path: "/v1/audit/verify", limit: auditTimeout, call: a.verify},
 		{needs: read, method: http.MethodGet, path: "/v1/audit/export", limit: auditTimeout, call: a.export},
@@ -226,6 +227,13 @@ func (a *api) endpoints() []endpoint {
 		{needs: act, method: http.MethodPost, path: "/v1/journal/prune", limit: statsTimeout, call: a.prune},
 		{needs: act, method: http.MethodPost, path: "/v1/journal/backup", limit: backupTimeout, call: a.backup},
 	}
+	for _, do := range acts {
+		all = append(all, endpoint{
+			needs: act, method: http.MethodPost, path: "/v1/deliveries/" + do.name, limit: callTimeout,
+			call: func(r *http.Request) (any, error) { return a.acts(r, &do) },
+		})
+	}
+	return all
 }
 
 func (a *api) routes() http.Handler {

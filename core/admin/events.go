@@ -14,7 +14,7 @@ import (
 )
 
 type eventJournal interface {
-	Events(ctx context.Context, f journal.EventFilter) (page []journal.EventRow, next string, err error)
+	SearchEvents(ctx context.Context, f journal.EventFilter) (*journal.EventPage, error)
 	Event(ctx context.Context, idOrRef string) (*journal.EventDetail, error)
 	Body(ctx context.Context, id string) ([]byte, error)
 	Acts(ctx context.Context, eventID string) ([]journal.Act, error)
@@ -50,28 +50,19 @@ func (a *api) events(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	var rows []journal.EventRow
-	var next string
+	var found *journal.EventPage
 	err = bounded(r.Context(), func(ctx context.Context) (err error) {
-		rows, next, err = j.Events(ctx, f)
+		found, err = j.SearchEvents(ctx, f)
 		return err
 	})
 	if err != nil {
 		return nil, listError(err)
 	}
-	page := EventPage{Events: []Event{}, Next: next}
-	for i := range rows {
-		e := Event{EventFacts: factsOf(&rows[i]), Deliveries: []DeliveryState{}}
-		if e.Refused == nil {
-			detail, err := one(r.Context(), j, e.ID)
-			if err != nil && !errors.Is(err, journal.ErrNotFound) {
-				return nil, err
-			}
-			if err == nil {
-				for _, d := range detail.Deliveries {
-					e.Deliveries = append(e.Deliveries, DeliveryState{ID: d.ID, Route: d.Route, State: d.State, Code: d.Code})
-				}
-			}
+	page := EventPage{Events: []Event{}, Next: found.Next, ScannedUntil: Time{found.Scanned}}
+	for i := range found.Rows {
+		e := Event{EventFacts: factsOf(&found.Rows[i]), Deliveries: []DeliveryState{}}
+		for _, d := range found.Rows[i].States {
+			e.Deliveries = append(e.Deliveries, DeliveryState(d))
 		}
 		page.Events = append(page.Events, e)
 	}
@@ -101,7 +92,7 @@ func (a *api) event(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := EventDetail{EventFacts: factsOf(&detail.EventRow), Deliveries: []DeliveryDetail{}}
+	out := EventDetail{EventFacts: factsOf(&detail.EventRow), Deliveries: []DeliveryDetail{}, Acts: doneTo("", acts)}
 	for i := range detail.Deliveries {
 		out.Deliveries = append(out.Deliveries, detailOf(&detail.Deliveries[i], acts))
 	}

@@ -27,6 +27,7 @@ var views = map[string]any{
 	"PruneAsk": admin.PruneAsk{}, "PruneAnswer": admin.PruneAnswer{}, "Pruned": admin.Pruned{}, "BackupAsk": admin.BackupAsk{},
 	"Verification": journal.Verification{}, "Finding": journal.Finding{}, "Head": journal.Head{},
 	"Act": admin.Act{}, "ActResult": admin.ActResult{}, "ActResults": admin.ActResults{},
+	"ActCount": admin.ActCount{}, "ActGroup": admin.ActGroup{}, "Redrive": admin.Redrive{}, "Redriven": admin.Redriven{},
 }
 
 // notStructs are the schemas that are no Go type of their own.

@@ -19,7 +19,7 @@ const (
 	maxShown = 64  // of a value in an error
 	maxPage  = 1000
 
-	defaultPage = 50
+	maxSeveral = 100 // values of one parameter
 )
 
 // parameters are those of a call. The first thing that is wrong is kept.
@@ -35,16 +35,24 @@ func query(r *http.Request, known []string, several ...string) (*parameters, err
 	if err != nil {
 		return nil, refuse("the query cannot be read: %s", clip(err.Error()))
 	}
+	return checked(r.URL.Path, values, known, several)
+}
+
+// checked looks at the names and values that where holds.
+func checked(where string, values url.Values, known, several []string) (*parameters, error) {
 	for name, all := range values {
 		if !slices.Contains(known, name) {
 			takes := "it takes none"
 			if len(known) > 0 {
 				takes = "it takes " + strings.Join(known, ", ")
 			}
-			return nil, refuse("%s has no parameter %s: %s", r.URL.Path, shown(name), takes)
+			return nil, refuse("%s has no parameter %s: %s", where, shown(name), takes)
 		}
 		if len(all) > 1 && !slices.Contains(several, name) {
 			return nil, refuse("%s stands %d times: write it once", name, len(all))
+		}
+		if len(all) > maxSeveral {
+			return nil, refuse("%s stands %d times: it may at most %d times", name, len(all), maxSeveral)
 		}
 		for _, v := range all {
 			switch {
@@ -124,76 +132,145 @@ var states = []core.State{
 	core.StateDelivered, core.StateSkipped, core.StateRejected, core.StateDead, core.StateCancelled,
 }
 
-var eventParameters = []string{"hook", "kind", "form", "record", "since", "until", "refused", "limit", "cursor"}
+var eventParameters = []string{
+	"hook", "study", "kind", "form", "record", "code", "since", "until", "id", "refused", "gone", "route", "state", "limit", "cursor", "after",
+}
 
 func eventFilter(r *http.Request) (f journal.EventFilter, err error) {
-	p, err := query(r, eventParameters)
+	p, err := query(r, eventParameters, "id", "state")
 	if err != nil {
 		return f, err
 	}
 	f = journal.EventFilter{
-		Hook: p.text("hook"), Form: p.text("form"), Record: p.text("record"),
-		Since: p.time("since"), Until: p.time("until"), Refused: p.yes("refused"),
-		Limit: p.number("limit", maxPage), Cursor: p.text("cursor"),
+		Hook: p.text("hook"), Study: p.text("study"), Form: p.text("form"), Record: p.text("record"), Code: p.code("code"),
+		Refused: p.yes("refused"), Gone: p.yes("gone"), Route: p.text("route"), States: oneOf(p, "state", states),
+		Kind: p.kind(), Limit: p.number("limit", maxPage), Cursor: p.text("cursor"), After: p.text("after"),
 	}
-	if kinds := oneOf(p, "kind", core.Kinds); len(kinds) > 0 {
-		f.Kind = kinds[0]
-	}
-	if !f.Since.IsZero() && !f.Until.IsZero() && !f.Since.Before(f.Until) {
-		p.wrong("since is not before until: nothing can lie between them")
+	f.Since, f.Until = p.span()
+	for _, s := range p.values["id"] {
+		if s == "" {
+			continue
+		}
+		id, err := eventName(s)
+		if err != nil {
+			p.wrong("id: %s", err)
+		}
+		f.IDs = append(f.IDs, id)
 	}
 	return f, p.err
 }
 
-// values is the filter as a query.
+func (p *parameters) kind() core.Kind {
+	if kinds := oneOf(p, "kind", core.Kinds); len(kinds) > 0 {
+		return kinds[0]
+	}
+	return ""
+}
+
+// code refuses what looks like no code: it would match nothing, silently.
+func (p *parameters) code(name string) core.Code {
+	s := p.text(name)
+	if strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789_") != "" {
+		p.wrong("%s is %s: it must be a code such as connection_refused", name, shown(s))
+	}
+	return core.Code(s)
+}
+
+func (p *parameters) span() (since, until time.Time) {
+	since, until = p.time("since"), p.time("until")
+	if !since.IsZero() && !until.IsZero() && !since.Before(until) {
+		p.wrong("since is not before until: nothing can lie between them")
+	}
+	return since, until
+}
+
+// eventValues is the filter as a query.
 func eventValues(f journal.EventFilter) url.Values {
 	v := url.Values{}
+	for _, id := range f.IDs {
+		v.Add("id", id)
+	}
 	set(v, "hook", f.Hook)
+	set(v, "study", f.Study)
 	set(v, "kind", string(f.Kind))
 	set(v, "form", f.Form)
 	set(v, "record", f.Record)
+	set(v, "code", string(f.Code))
 	setTime(v, "since", f.Since)
 	setTime(v, "until", f.Until)
-	if f.Refused {
-		v.Set("refused", "true")
+	setYes(v, "refused", f.Refused)
+	setYes(v, "gone", f.Gone)
+	set(v, "route", f.Route)
+	for _, s := range f.States {
+		v.Add("state", string(s))
 	}
 	setPage(v, f.Limit, f.Cursor)
+	set(v, "after", f.After)
 	return v
 }
 
-var deliveryParameters = []string{"hook", "route", "record", "state", "code", "event", "stuck", "limit", "cursor"}
+// whichParameters say which deliveries, in a query and in a filter.
+var whichParameters = []string{
+	"hook", "study", "route", "kind", "form", "record", "state", "code", "since", "until", "event", "origin", "stuck",
+}
 
-func deliveryFilter(r *http.Request) (f journal.DeliveryFilter, stuck bool, err error) {
+var deliveryParameters = append(slices.Clone(whichParameters), "limit", "cursor")
+
+func deliveryFilter(r *http.Request) (f journal.DeliveryFilter, err error) {
 	p, err := query(r, deliveryParameters, "state")
 	if err != nil {
-		return f, false, err
+		return f, err
 	}
-	f = journal.DeliveryFilter{
-		Hook: p.text("hook"), Route: p.text("route"), Record: p.text("record"),
-		States: oneOf(p, "state", states), Code: core.Code(p.text("code")),
-		Limit: p.number("limit", maxPage), Cursor: p.text("cursor"),
+	f = which(p)
+	f.Limit, f.Cursor = p.number("limit", maxPage), p.text("cursor")
+	return f, p.err
+}
+
+func which(p *parameters) journal.DeliveryFilter {
+	f := journal.DeliveryFilter{
+		Hook: p.text("hook"), Study: p.text("study"), Route: p.text("route"), Kind: p.kind(), Form: p.text("form"),
+		Record: p.text("record"), States: oneOf(p, "state", states), Code: p.code("code"), Stuck: p.yes("stuck"),
 	}
+	f.Since, f.Until = p.span()
+	var err error
 	if s := p.text("event"); s != "" {
 		if f.Event, err = eventName(s); err != nil {
 			p.wrong("event: %s", err)
 		}
 	}
-	stuck = p.yes("stuck")
-	return f, stuck, p.err
+	if s := p.text("origin"); s != "" {
+		if f.Origin, err = readUUID(s); err != nil {
+			p.wrong("origin is %s: it must be the id of a delivery, a UUID", shown(s))
+		}
+	}
+	return f
 }
 
 func deliveryValues(f journal.DeliveryFilter) url.Values {
 	v := url.Values{}
 	set(v, "hook", f.Hook)
+	set(v, "study", f.Study)
 	set(v, "route", f.Route)
+	set(v, "kind", string(f.Kind))
+	set(v, "form", f.Form)
 	set(v, "record", f.Record)
 	for _, s := range f.States {
 		v.Add("state", string(s))
 	}
 	set(v, "code", string(f.Code))
+	setTime(v, "since", f.Since)
+	setTime(v, "until", f.Until)
 	set(v, "event", f.Event)
+	set(v, "origin", f.Origin)
+	setYes(v, "stuck", f.Stuck)
 	setPage(v, f.Limit, f.Cursor)
 	return v
+}
+
+func setYes(v url.Values, name string, yes bool) {
+	if yes {
+		v.Set(name, "true")
+	}
 }
 
 func set(v url.Values, name, value string) {

@@ -52,7 +52,9 @@ type EventFacts struct {
 	TraceParent  string    `json:"traceparent,omitempty"`
 	Size         int       `json:"size"` // bytes of the body
 	Refused      *Refusal  `json:"refused,omitempty"`
-	Answer       *Answer   `json:"answer,omitempty"` // absent while the caller waits, or if the daemon died first
+	Revision     string    `json:"revision,omitempty"` // of the configuration that it came under
+	Origin       string    `json:"origin,omitempty"`   // id of the refused event that it is a second run of
+	Answer       *Answer   `json:"answer,omitempty"`   // absent while the caller waits, or if the daemon died first
 }
 
 // Refusal says why a body is no event.
@@ -90,13 +92,17 @@ type DeliveryState struct {
 // EventPage is a page of events, the newest first.
 type EventPage struct {
 	Events []Event `json:"events"`
-	Next   string  `json:"next,omitempty"` // cursor of the next page
+	Next   string  `json:"next,omitempty"` // cursor of the next page; with after, always of what comes next
+	// ScannedUntil is set if the page may be short because so much had to be looked
+	// at: how far the search got. It goes on from next.
+	ScannedUntil Time `json:"scanned_until,omitzero"`
 }
 
 // EventDetail is an event with all that became of it.
 type EventDetail struct {
 	EventFacts
 	Deliveries []DeliveryDetail `json:"deliveries"`
+	Acts       []Done           `json:"acts,omitempty"` // on the event itself
 }
 
 // Delivery is a delivery as it stands.
@@ -127,12 +133,15 @@ type Delivery struct {
 	EndedAt   Time   `json:"ended_at,omitzero"`
 	Script    string `json:"script,omitempty"`
 	Revision  string `json:"revision,omitempty"`
+	Origin    string `json:"origin,omitempty"` // id of the delivery that it is a replay of
 }
 
 // DeliveryPage is a page of deliveries, the newest first.
 type DeliveryPage struct {
 	Deliveries []Delivery `json:"deliveries"`
 	Next       string     `json:"next,omitempty"` // cursor of the next page
+	// ScannedUntil is as in [EventPage].
+	ScannedUntil Time `json:"scanned_until,omitzero"`
 }
 
 // DeliveryDetail is a delivery with its messages, its attempts, and what operators did
@@ -148,7 +157,7 @@ type DeliveryDetail struct {
 type Done struct {
 	At     Time       `json:"at"`
 	Actor  string     `json:"actor"`
-	Act    string     `json:"act"` // "retry" or "cancel"
+	Act    string     `json:"act"` // such as "retry"
 	Reason string     `json:"reason,omitempty" access:"read"`
 	Was    core.State `json:"was"`
 	Now    core.State `json:"now"`
@@ -177,10 +186,41 @@ type Attempt struct {
 	Detail       string           `json:"detail,omitempty" access:"read"`
 }
 
-// Act asks for a change of deliveries.
+// Act asks for a change of deliveries: of those with these ids, or of all that a
+// filter finds.
 type Act struct {
-	IDs    []string `json:"ids"`
-	Reason string   `json:"reason"`
+	IDs    []string `json:"ids,omitempty"`
+	Filter Filter   `json:"filter,omitempty"`
+	Reason string   `json:"reason,omitempty"`
+
+	// DryRun only counts what the filter finds.
+	DryRun bool `json:"dry_run,omitempty"`
+	// Expect is how many the caller was told: if they are far more or less by now,
+	// nothing is done. It goes with the first call for a filter.
+	Expect *int `json:"expect,omitempty"`
+	// After is Next of the call before: a filter is worked off in several.
+	After string `json:"after,omitempty"`
+
+	// Of a replay: Reshape runs the transform of today, Force overwrites newer data.
+	Reshape bool `json:"reshape,omitempty"`
+	Force   bool `json:"force,omitempty"`
+}
+
+// ActCount is the answer to a dry run.
+type ActCount struct {
+	Count  int        `json:"count"`
+	By     []ActGroup `json:"by"`
+	Sample []string   `json:"sample"` // the first ids
+	// Until is when it was counted: as the filter's until, it leaves out what comes
+	// later.
+	Until Time `json:"until"`
+}
+
+// ActGroup is how many there are in one state on one route.
+type ActGroup struct {
+	Route string     `json:"route"`
+	State core.State `json:"state"`
+	Count int        `json:"count"`
 }
 
 // ActResult is what became of one of them.
@@ -190,10 +230,29 @@ type ActResult struct {
 	Was core.State `json:"was,omitempty"`
 	Now core.State `json:"now,omitempty"`
 	Why string     `json:"why,omitempty"` // it was not done
+	New string     `json:"new,omitempty"` // id of the delivery that was made
 }
 
 // ActResults is the answer to an Act, in the order of its ids.
 type ActResults struct {
+	Results []ActResult `json:"results"`
+	Next    string      `json:"next,omitempty"` // of a filter: the next call's After
+}
+
+// Redrive asks to drive an event again.
+type Redrive struct {
+	Reason string `json:"reason,omitempty"`
+	// Routes also makes deliveries on the routes of today that want it and have none.
+	Routes bool `json:"routes,omitempty"`
+	Force  bool `json:"force,omitempty"` // also over newer data
+}
+
+// Redriven is what came of it: a new event for one that was refused, or what
+// became of its deliveries.
+type Redriven struct {
+	ID      string      `json:"id"` // of the event that was driven again
+	EventID string      `json:"event_id,omitempty"`
+	Ref     string      `json:"ref,omitempty"` // of the new event
 	Results []ActResult `json:"results"`
 }
 
@@ -201,7 +260,7 @@ func factsOf(r *journal.EventRow) EventFacts {
 	f := EventFacts{
 		ID: r.ID, Ref: r.Ref, Kind: r.Kind, TransID: r.TransID, FormID: r.FormID, FormName: r.FormName,
 		WorkflowID: r.Workflow.ID, WorkflowName: r.Workflow.Name,
-		ReceivedAt: Time{r.ReceivedAt}, TraceParent: r.TraceParent, Size: r.Size,
+		ReceivedAt: Time{r.ReceivedAt}, TraceParent: r.TraceParent, Size: r.Size, Revision: r.Event.Revision, Origin: r.Event.Origin,
 	}
 	if h := r.Hook; h != nil {
 		f.Hook, f.Study, f.Stage = h.Name, h.Study, string(h.Stage)
@@ -223,7 +282,7 @@ func deliveryOf(r *journal.DeliveryRow) Delivery {
 		ID: r.ID, EventID: r.Event.ID, Ref: r.Event.Ref, Hook: r.Hook, Route: r.Route, TransID: r.Event.TransID, Lane: r.Lane,
 		State: r.State, Code: r.Code, Reason: r.Reason, Position: r.Position, Attempts: r.Attempts, Sent: r.Sent,
 		Head: r.Head, Blocks: r.Blocks && !r.State.Open(), DueAt: Time{r.Due}, CreatedAt: Time{r.Created}, BegunAt: Time{r.Begun},
-		UpdatedAt: Time{r.Updated}, EndedAt: Time{r.Ended}, Script: r.Script, Revision: r.Revision,
+		UpdatedAt: Time{r.Updated}, EndedAt: Time{r.Ended}, Script: r.Script, Revision: r.Revision, Origin: r.Origin,
 	}
 }
 
@@ -239,9 +298,15 @@ func detailOf(d *journal.DeliveryDetail, acts []journal.Act) DeliveryDetail {
 			TargetStatus: r.TargetStatus, RetryAfterMS: r.RetryAfter.Milliseconds(), Detail: r.Detail,
 		})
 	}
+	out.Acts = append(out.Acts, doneTo(d.ID, acts)...)
+	return out
+}
+
+// doneTo are the acts on one delivery, or with "" on the event.
+func doneTo(delivery string, acts []journal.Act) (out []Done) {
 	for _, act := range acts {
-		if act.Delivery == d.ID {
-			out.Acts = append(out.Acts, Done{At: Time{act.At}, Actor: act.Actor, Act: act.Act, Reason: act.Reason, Was: act.Was, Now: act.Now})
+		if act.Delivery == delivery {
+			out = append(out, Done{At: Time{act.At}, Actor: act.Actor, Act: act.Act, Reason: act.Reason, Was: act.Was, Now: act.Now})
 		}
 	}
 	return out

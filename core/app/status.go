@@ -19,7 +19,7 @@ func (a *App) adminOptions(c *config.Config) (admin.Options, error) {
 		o.TCP = append(o.TCP, addr.Address)
 	}
 	if a.store != nil {
-		o.Journal, o.Routes, o.Viewed, o.Care = a.store, a.routes, a.store.Viewed, carer{a}
+		o.Journal, o.Routes, o.Viewed, o.Care, o.Redrive = a.store, a.routes, a.store.Viewed, carer{a}, redriver{a}
 	}
 	var err error
 	o.TLS, err = listenerTLS(c.Admin.TLS, "admin.tls", a.log)

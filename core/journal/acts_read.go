@@ -7,12 +7,12 @@ import (
 	"github.com/hookline/hookline/core"
 )
 
-// Act is what an operator has done to a delivery.
+// Act is what an operator has done to a delivery, or to an event.
 type Act struct {
-	Delivery string // its id
+	Delivery string // its id, "" for what was done to the event
 	At       time.Time
 	Actor    string
-	Act      string // "retry" or "cancel"
+	Act      string // such as "retry"
 	Reason   string
 	Was, Now core.State
 }

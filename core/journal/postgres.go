@@ -510,7 +510,11 @@ func (e *postgresEngine) read(ctx context.Context, q query, args []any, each fun
 	defer e.reader.release(conn)
 	ctx2, cancel := context.WithTimeout(ctx, pgBatch)
 	defer cancel()
-	rows, err := conn.Query(ctx2, e.texts[q], args...)
+	text, ok := e.texts[q]
+	if !ok {
+		text = postgresDialect.spell(textOf(q))
+	}
+	rows, err := conn.Query(ctx2, text, args...)
 	if err == nil {
 		err = eachRow(rows, each)
 		rows.Close()

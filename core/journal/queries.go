@@ -33,43 +33,45 @@ const (
 	qKeyPrune  query = "key prune"
 	qKeyForget query = "key forget"
 
-	qDue                query = "due"
-	qClaim              query = "claim"
-	qNext               query = "next"
-	qLoad               query = "load"
-	qLoadMessages       query = "load messages"
-	qRecoverNodes       query = "recover nodes"
-	qRecover            query = "recover"
-	qOrphan             query = "orphan"
-	qStray              query = "stray"
-	qHoldHeads          query = "hold heads"
-	qHoldBehind         query = "hold behind"
-	qNodeInsert         query = "node insert"
-	qNodeRenew          query = "node renew"
-	qNodeDelete         query = "node delete"
-	qLanes              query = "lanes of deliveries"
-	qActRead            query = "act read"
-	qActRetry           query = "act retry"
-	qActCancel          query = "act cancel"
-	qActInsert          query = "act insert"
-	qDocInsert          query = "document insert"
-	qDocRead            query = "document read"
-	qAcceptInsert       query = "accepted insert"
-	qAcceptRead         query = "accepted read"
-	qEvents             query = "events"
-	qEventsOfRecord     query = "events of record"
-	qEventFind          query = "event find"
-	qBody               query = "body"
-	qDeliveries         query = "deliveries"
-	qDeliveriesOfRecord query = "deliveries of record"
-	qDeliveriesOfEvent  query = "deliveries of event, listed"
-	qEventSeqs          query = "delivery seqs of event"
-	qEventParts         query = "deliveries of event"
-	qEventMessages      query = "messages of event"
-	qEventAttempts      query = "attempts of event"
-	qEventActs          query = "acts of event"
-	qAuditDeliveries    query = "audit of deliveries"
-	qAuditInsert        query = "audit insert"
+	qDue             query = "due"
+	qClaim           query = "claim"
+	qNext            query = "next"
+	qLoad            query = "load"
+	qLoadMessages    query = "load messages"
+	qRecoverNodes    query = "recover nodes"
+	qRecover         query = "recover"
+	qOrphan          query = "orphan"
+	qStray           query = "stray"
+	qHoldHeads       query = "hold heads"
+	qHoldBehind      query = "hold behind"
+	qNodeInsert      query = "node insert"
+	qNodeRenew       query = "node renew"
+	qNodeDelete      query = "node delete"
+	qLanes           query = "lanes of deliveries"
+	qActRead         query = "act read"
+	qActRetry        query = "act retry"
+	qActCancel       query = "act cancel"
+	qActInsert       query = "act insert"
+	qActHold         query = "act hold"
+	qReplay          query = "replay"
+	qNewer           query = "newer in lane"
+	qEventOrigin     query = "origin of event"
+	qEventPlace      query = "event place"
+	qEventRoutes     query = "routes of event"
+	qDocInsert       query = "document insert"
+	qDocRead         query = "document read"
+	qAcceptInsert    query = "accepted insert"
+	qAcceptRead      query = "accepted read"
+	qEventsStates    query = "states of events"
+	qEventFind       query = "event find"
+	qBody            query = "body"
+	qEventSeqs       query = "delivery seqs of event"
+	qEventParts      query = "deliveries of event"
+	qEventMessages   query = "messages of event"
+	qEventAttempts   query = "attempts of event"
+	qEventActs       query = "acts of event"
+	qAuditDeliveries query = "audit of deliveries"
+	qAuditInsert     query = "audit insert"
 
 	qPruneFrom       query = "prune from"
 	qPruneUpto       query = "prune upto"
@@ -110,7 +112,7 @@ const (
 	eventExtra = `length(e.body), e.refused_code, e.refused_key, e.refused_rule,
 		a.status, a.code, a.detail, a.gone_us, a.at`
 	deliveryColumns = `d.seq, d.id, d.route, d.lane, d.state, d.attempts, d.begun_at, d.sent, d.shape, d.script, d.revision`
-	deliveryExtra   = `d.hook, d.head, d.open, d.due_at, d.owner, d.code, d.reason, d.position, d.created_at, d.updated_at, d.ended_at`
+	deliveryExtra   = `d.hook, d.head, d.open, d.due_at, d.owner, d.code, d.reason, d.position, d.created_at, d.updated_at, d.ended_at, d.origin`
 	headOf          = `(select 1 from deliveries where lane = $5 and head = 1)`
 	// auditDeliveryColumns: what needs a name first, contents and their salt last.
 	auditDeliveryColumns = `d.seq, d.version, d.id, e.id, d.route, d.state, d.code,
@@ -118,22 +120,6 @@ const (
 		d.created_at, d.updated_at, d.ended_at, d.origin, d.reason, d.position, e.salt`
 	// nextOfLane is the first of those that wait behind a lane's head.
 	nextOfLane = `(select seq from deliveries where lane = $1 and open = 1 and head = 0 order by seq limit 1)`
-)
-
-// Lists. What has an index has a text of its own, as an "or" would hide it.
-const (
-	events = `select ` + eventColumns + `, ` + eventExtra + `
-		from events e left join answers a on a.event_seq = e.seq
-		where e.seq < $1 and e.received_at >= $2 and e.received_at < $3
-			and ($4 = '' or e.hook = $4) and ($5 = '' or e.kind = $5)
-			and ($6 = '' or e.form_id = $6 or e.form_name = $6)
-			and ($7 = 0 or e.refused_code <> '') {of}
-		order by e.seq desc limit {limit}`
-	deliveries = `select ` + deliveryColumns + `, ` + eventColumns + `, ` + deliveryExtra + `
-		from deliveries d join events e on e.seq = d.event_seq
-		where d.seq < $1 and ($2 = '' or d.hook = $2) and ($3 = '' or d.route = $3)
-			and ($4 = '[]' or d.state in {texts $4}) and ($5 = '' or d.code = $5) {of}
-		order by d.seq desc limit {limit}`
 )
 
 // queries are the texts for both engines: arguments are $n, numbered in the
@@ -262,8 +248,9 @@ var queries = map[query]string{
 	qNodeRenew:  `update nodes set renewed_at = {now} where id = $1 returning id`,
 	qNodeDelete: `delete from nodes where id = $1`,
 
-	qLanes: `select id, lane from deliveries where id in {texts $1}`,
-	qActRead: `select d.seq, d.lane, d.state, d.head, d.open, d.route, (select e.id from events e where e.seq = d.event_seq)
+	qLanes: `select id, lane, seq from deliveries where id in {texts $1}`,
+	qActRead: `select d.seq, d.lane, d.state, d.head, d.open, d.route, (select e.id from events e where e.seq = d.event_seq),
+			d.event_seq, d.shape, (select e.trans_id from events e where e.seq = d.event_seq), (select e.pruned from events e where e.seq = d.event_seq)
 		from deliveries d where d.id = $1 {for update}`,
 	qActRetry: `update deliveries set version = version + 1, state = 'queued', due_at = {now}, begun_at = null, ended_at = null, open = 1, updated_at = {now},
 			head = case when head = 1 or not exists (select 1 from deliveries h where h.lane = $1 and h.head = 1) then 1 else 0 end
@@ -272,30 +259,48 @@ var queries = map[query]string{
 	qActCancel: `update deliveries set version = version + 1, state = 'cancelled', head = 0, open = 0, due_at = null,
 			updated_at = {now}, ended_at = {now}
 		where seq = $1`,
-	qActInsert: `insert into acts (at, actor, act, delivery_seq, event_id, reason, was, now) values ($1, $2, $3, $4, $5, $6, $7, $8)`,
+	qActHold: `update deliveries set version = version + 1, state = 'held', due_at = null, reason = $1, updated_at = {now}
+		where seq = $2`,
+	qReplay: `insert into deliveries (id, event_seq, hook, route, lane, head, open, state, due_at, wait, shape, script, revision,
+			origin, created_at, updated_at)
+		select $1, d.event_seq, d.hook, d.route, d.lane,
+			case when exists (select 1 from deliveries h where h.lane = $2 and h.head = 1) then 0 else 1 end, 1,
+			'queued', {now}, 0, d.shape * 0 + $3, case when $3 = d.shape * 0 then '' else d.script end, case when $3 = d.shape * 0 then '' else d.revision end,
+			d.id, {now}, {now}
+		from deliveries d where d.seq = $4
+		{returning seq}`,
+	qNewer: `select e.ref from events e join deliveries d on d.event_seq = e.seq
+		where e.trans_id = $1 and d.lane = $2 and e.seq > $3 and (d.state = 'delivered' or d.open = 1)
+		order by e.seq desc limit 1`,
+	qEventOrigin: `select e.pruned, coalesce(l.id, ''), coalesce(l.ref, '')
+		from events e left join events l on l.origin = e.id and l.origin <> ''
+		where e.id = $1 order by l.seq limit 1`,
+	qEventPlace:  `select seq, trans_id from events where id = $1`,
+	qEventRoutes: `select route from deliveries where event_seq = $1`,
+	qActInsert:   `insert into acts (at, actor, act, delivery_seq, event_id, reason, was, now) values ($1, $2, $3, $4, $5, $6, $7, $8)`,
 
 	qDocInsert:    `insert into documents (sha, content, at) values ($1, $2, {now}) on conflict (sha) do nothing`,
 	qDocRead:      `select content from documents where sha = $1`,
 	qAcceptInsert: `insert into accepted (node, revision, config_sha, scripts, at) values ($1, $2, $3, $4, $5)`,
 	qAcceptRead:   `select revision, config_sha, scripts, at from accepted where node = $1 order by seq desc limit 1`,
 
-	qEvents:         listed(events, "", 8),
-	qEventsOfRecord: listed(events, "and e.trans_id = $8", 9),
+	qEventsStates: `select d.event_seq, d.id, d.route, d.state, d.code from deliveries d
+		where d.event_seq in {ints $1} order by d.seq`,
 	qEventFind: `select ` + eventColumns + `, ` + eventExtra + `
 		from events e left join answers a on a.event_seq = e.seq
 		where e.id = $1 or e.ref = $2
 		order by e.seq desc limit 1`,
-	qBody:               `select body from events where id = $1`,
-	qDeliveries:         listed(deliveries, "", 6),
-	qDeliveriesOfRecord: listed(deliveries, "and e.trans_id = $6", 7),
-	qDeliveriesOfEvent:  listed(deliveries, "and d.event_seq = $6", 7),
-	qEventSeqs:          `select seq from deliveries where event_seq = $1 order by seq`,
+	qBody:      `select body from events where id = $1`,
+	qEventSeqs: `select seq from deliveries where event_seq = $1 order by seq`,
 	qEventParts: `select ` + deliveryColumns + `, ` + eventColumns + `, ` + deliveryExtra + `
 		from deliveries d join events e on e.seq = d.event_seq
 		where d.event_seq = $1 order by d.seq`,
-	qEventActs: `select d.id, a.at, a.actor, a.act, a.reason, a.was, a.now
-		from acts a join deliveries d on d.seq = a.delivery_seq
-		where d.event_seq = (select seq from events where id = $1) order by a.seq`,
+	// What was done to an event itself has no delivery.
+	qEventActs: `select coalesce(d.id, ''), a.at, a.actor, a.act, a.reason, a.was, a.now
+		from acts a left join deliveries d on d.seq = a.delivery_seq
+		where a.delivery_seq in (select seq from deliveries where event_seq = (select seq from events where id = $1))
+			or a.delivery_seq = 0 and a.event_id = $1
+		order by a.seq`,
 	qEventMessages: `select m.delivery_seq, m.n, m.content_type, length(m.payload), m.key, m.path
 		from messages m where m.delivery_seq in (select seq from deliveries where event_seq = $1)
 		order by m.delivery_seq, m.n`,
@@ -336,9 +341,13 @@ var queries = map[query]string{
 	qPruneKey:        `delete from keys where hook = $1 and key = $2 and event_id in {texts $3}`,
 }
 
-// listed completes the text of a list; its limit is argument n.
-func listed(text, of string, n int) string {
-	return strings.NewReplacer("{of}", of, "{limit}", "$"+strconv.Itoa(n)).Replace(text)
+// textOf is a query's text: of a search, which is made as it is asked for, the query
+// is the text.
+func textOf(q query) string {
+	if text, ok := queries[q]; ok {
+		return text
+	}
+	return string(q)
 }
 
 // dialect spells what the engines do not share.

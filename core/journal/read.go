@@ -12,10 +12,10 @@ import (
 	"github.com/hookline/hookline/core"
 )
 
-// Limits of a page.
 // jsonType is what a message has whose script named no type.
 const jsonType = "application/json"
 
+// Limits of a page.
 const (
 	defaultLimit = 50
 	maxLimit     = 1000
@@ -23,15 +23,24 @@ const (
 
 // EventFilter says which events to list. Empty fields match everything.
 type EventFilter struct {
+	IDs     []string // any of these ids or refs
 	Hook    string
+	Study   string
 	Kind    core.Kind
-	Form    string    // its id or its name
-	Record  string    // trans_id
-	Since   time.Time // received then or later
-	Until   time.Time // received before
-	Refused bool      // only bodies that were refused
-	Limit   int       // 50 by default, 1000 at most
-	Cursor  string    // of the page before
+	Form    string       // its id or its name
+	Record  string       // trans_id
+	Code    core.Code    // of the answer
+	Since   time.Time    // received then or later
+	Until   time.Time    // received before
+	Refused bool         // only bodies that were refused
+	Gone    bool         // only those whose caller hung up before the answer
+	Route   string       // one of its deliveries is on this route ...
+	States  []core.State // ... and in one of these states
+	Limit   int          // 50 by default, 1000 at most
+	Cursor  string       // of the page before
+	// After lists upward what came after it: [CursorNew], or Next of the answer
+	// before.
+	After string
 }
 
 // EventRow is an event without its body.
@@ -41,6 +50,16 @@ type EventRow struct {
 	Size        int      // of the body
 	Refused     *Refusal // nil for an event that was taken in
 	Answer      *Answer  // nil while the caller waits, or if the daemon died first
+	// States are how its deliveries stand, in a list.
+	States []DeliveryState
+}
+
+// DeliveryState is how a delivery stands, in short.
+type DeliveryState struct {
+	ID    string
+	Route string
+	State core.State
+	Code  core.Code
 }
 
 // Refusal says why a body is no event.
@@ -73,6 +92,7 @@ type DeliveryRow struct {
 	Code           core.Code
 	Reason         string
 	Position       string
+	Origin         string // id of the delivery that it is a replay of
 	Created        time.Time
 	Updated        time.Time
 	Ended          time.Time // zero while it is open
@@ -98,13 +118,21 @@ type MessageMeta struct {
 // DeliveryFilter says which deliveries to list. Empty fields match everything.
 type DeliveryFilter struct {
 	Hook   string
+	Study  string
 	Route  string
+	Kind   core.Kind
+	Form   string // id or name
 	Record string // trans_id
 	States []core.State
 	Code   core.Code
-	Event  string // id or ref
-	Limit  int    // 50 by default, 1000 at most
-	Cursor string // of the page before
+	Since  time.Time // made then or later
+	Until  time.Time // made before
+	Event  string    // id or ref
+	Origin string    // id of the delivery that it is a replay of
+	Stuck  bool      // only what waits for an operator, and holds its lane
+	Limit  int       // 50 by default, 1000 at most
+	Cursor string    // of the page before
+	After  string    // lists upward what was made after it
 }
 
 // page reads limit and cursor.
@@ -137,34 +165,21 @@ func messageID(delivery string, n int) string {
 
 func cursorOf(seq int64) string { return strconv.FormatInt(seq, 36) }
 
-// Events lists events, the newest first. next is the cursor of the next page,
-// "" after the last.
+// Events lists events, the newest first, however long that takes. next is the
+// cursor of the next page, "" after the last.
 func (s *Store) Events(ctx context.Context, f EventFilter) (out []EventRow, next string, err error) {
-	limit, before, err := page(f.Limit, f.Cursor)
-	if err != nil {
-		return nil, "", err
+	limit := cmp.Or(f.Limit, defaultLimit)
+	for {
+		page, err := s.SearchEvents(ctx, f)
+		if err != nil {
+			return nil, "", err
+		}
+		out = append(out, page.Rows...)
+		if len(out) >= limit || page.Next == "" {
+			return out, page.Next, nil
+		}
+		f.Cursor, f.Limit = page.Next, limit-len(out)
 	}
-	since, until := int64(math.MinInt64), int64(math.MaxInt64)
-	if !f.Since.IsZero() {
-		since = f.Since.UnixMicro()
-	}
-	if !f.Until.IsZero() {
-		until = f.Until.UnixMicro()
-	}
-	// One more than asked for: it tells whether there is a next page.
-	q, args := qEvents, []any{before, since, until, f.Hook, string(f.Kind), f.Form, flag(f.Refused)}
-	if f.Record != "" {
-		q, args = qEventsOfRecord, append(args, f.Record)
-	}
-	err = s.read(ctx, q, append(args, limit+1), func(r row) { out = append(out, eventRowOf(r)) })
-	if err != nil {
-		return nil, "", err
-	}
-	if len(out) > int(limit) {
-		out = out[:limit]
-		next = cursorOf(out[limit-1].Seq)
-	}
-	return out, next, nil
 }
 
 // eventRowOf reads eventColumns and eventExtra.
@@ -256,7 +271,7 @@ func deliveryRowOf(r row) DeliveryRow {
 	return DeliveryRow{
 		Delivery: d, Hook: x.str(0), Head: x.flag(1), Blocks: x.flag(2), Due: x.time(3), Owner: x.str(4),
 		Code: core.Code(x.str(5)), Reason: x.str(6), Position: x.str(7),
-		Created: x.time(8), Updated: x.time(9), Ended: x.time(10),
+		Created: x.time(8), Updated: x.time(9), Ended: x.time(10), Origin: x.str(11),
 	}
 }
 
@@ -271,40 +286,19 @@ func (s *Store) Body(ctx context.Context, eventID string) ([]byte, error) {
 	return body, err
 }
 
-// Deliveries lists deliveries, the newest first. next is the cursor of the next
-// page, "" after the last.
+// Deliveries lists deliveries, the newest first, however long that takes. next is
+// the cursor of the next page, "" after the last.
 func (s *Store) Deliveries(ctx context.Context, f DeliveryFilter) (out []DeliveryRow, next string, err error) {
-	limit, before, err := page(f.Limit, f.Cursor)
-	if err != nil {
-		return nil, "", err
-	}
-	states := make([]string, len(f.States))
-	for i, state := range f.States {
-		states[i] = string(state)
-	}
-	q, args := qDeliveries, []any{before, f.Hook, f.Route, list(states), string(f.Code)}
-	switch {
-	case f.Event != "":
-		seq, err := s.eventSeq(ctx, f.Event)
-		if seq == 0 || err != nil {
+	limit := cmp.Or(f.Limit, defaultLimit)
+	for {
+		page, err := s.SearchDeliveries(ctx, f)
+		if err != nil {
 			return nil, "", err
 		}
-		q, args = qDeliveriesOfEvent, append(args, seq)
-	case f.Record != "":
-		q, args = qDeliveriesOfRecord, append(args, f.Record)
-	}
-	err = s.read(ctx, q, append(args, limit+1), func(r row) {
-		// All deliveries of an event are about the same record.
-		if d := deliveryRowOf(r); f.Record == "" || d.Event.TransID == f.Record {
-			out = append(out, d)
+		out = append(out, page.Rows...)
+		if len(out) >= limit || page.Next == "" {
+			return out, page.Next, nil
 		}
-	})
-	if err != nil {
-		return nil, "", err
+		f.Cursor, f.Limit = page.Next, limit-len(out)
 	}
-	if len(out) > int(limit) {
-		out = out[:limit]
-		next = cursorOf(out[limit-1].Seq)
-	}
-	return out, next, nil
 }

@@ -446,7 +446,7 @@ func (e *sqliteEngine) read(ctx context.Context, q query, args []any, each func(
 	if pool == nil {
 		return &trouble{why: "its file is being opened again: try again in a moment"}
 	}
-	text, order := positional(sqliteDialect.spell(queries[q]))
+	text, order := positional(sqliteDialect.spell(textOf(q)))
 	given := make([]any, len(order))
 	for i, n := range order {
 		if n < 0 {

@@ -166,7 +166,7 @@ type verifier struct {
 	events     map[string]*auditedEvent
 	deliveries map[string]*auditedDelivery
 	once       map[string]map[string]unchanging // by table and digest
-	heads      map[string]Head              // that later chains have named
+	heads      map[string]Head                  // that later chains have named
 	before     AuditEntry
 }
 

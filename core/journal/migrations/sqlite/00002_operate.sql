@@ -8,12 +8,16 @@ alter table events add column origin text not null default '';
 alter table events add column salt blob;
 alter table events add column pruned integer not null default 0;
 create index events_refused on events (seq) where refused_code <> '';
+create index events_origin on events (origin) where origin <> '';
 create index answers_gone on answers (event_seq) where gone_us > 0;
+create index answers_code on answers (code, event_seq) where code not in ('delivered', 'accepted', 'skipped', 'ignored');
 
 -- Each change of a delivery is one version of it.
 alter table deliveries add column version integer not null default 1;
 alter table deliveries add column origin text not null default '';
 create index deliveries_state on deliveries (state, seq)
+  where state in ('waiting', 'unknown', 'held', 'dead', 'cancelled', 'rejected', 'skipped');
+create index deliveries_state_event on deliveries (state, event_seq)
   where state in ('waiting', 'unknown', 'held', 'dead', 'cancelled', 'rejected', 'skipped');
 create index deliveries_code on deliveries (code, seq) where code not in ('', 'delivered');
 
