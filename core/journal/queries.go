@@ -70,6 +70,14 @@ const (
 	qEventActs          query = "acts of event"
 	qAuditDeliveries    query = "audit of deliveries"
 	qAuditInsert        query = "audit insert"
+
+	qTraceEvent   query = "trace of event"
+	qTraceSent    query = "trace of messages"
+	qTraceSeqs    query = "trace of audit, its ends"
+	qTraceAudit   query = "trace of audit"
+	qTraceAuditAt query = "trace of audit, a time"
+	qTraceSet     query = "trace of set"
+	qTraceNextSet query = "trace of next set"
 )
 
 const (
@@ -274,6 +282,18 @@ var queries = map[query]string{
 			t.reply_type, t.reply, t.truncated, t.retry_after_us, t.detail
 		from attempts t where t.delivery_seq in (select seq from deliveries where event_seq = $1)
 		order by t.delivery_seq, t.n`,
+
+	qTraceEvent: `select pruned from events where id = $1`,
+	qTraceSent: `select d.id, m.n, m.content_type, m.headers, m.key, m.path, m.payload
+		from messages m join deliveries d on d.seq = m.delivery_seq
+		where d.event_seq = (select seq from events where id = $1) order by m.delivery_seq, m.n`,
+	qTraceSeqs: `select coalesce((select min(seq) from (select seq from audit where at >= $1 order by at limit 100) s), 0),
+		coalesce((select max(seq) from audit), 0)`,
+	qTraceAudit:   `select at, entries from audit where seq >= $1 and seq < $2 and {holds entries $3} order by seq`,
+	qTraceAuditAt: `select at from audit where seq >= $1 order by seq limit 1`,
+	qTraceSet: `select node, config_sha, scripts, at from accepted where revision = $1
+		order by case when at <= $2 then 0 else 1 end, abs(at - $2), seq desc limit 1`,
+	qTraceNextSet: `select revision, at from accepted where node = $1 and at > $2 and revision <> $3 order by seq limit 1`,
 }
 
 // listed completes the text of a list; its limit is argument n.
@@ -286,6 +306,7 @@ type dialect struct {
 	now, forUpdate, skipLocked string
 	returning                  bool
 	ints, texts                string // a JSON array as rows; %s is the argument
+	holds                      string // whether entries of the audit hold some bytes
 }
 
 var (
@@ -293,6 +314,7 @@ var (
 		now:   nowArgument, // this machine's clock: cheaper than to ask SQLite for it
 		ints:  `(select value from json_each(%s))`,
 		texts: `(select value from json_each(%s))`,
+		holds: `instr(entries, %s) > 0`,
 	}
 	postgresDialect = dialect{
 		returning:  true,
@@ -301,10 +323,11 @@ var (
 		skipLocked: `for update skip locked`,
 		ints:       `(select x::bigint from json_array_elements_text(%s::text::json) as x)`,
 		texts:      `(select x from json_array_elements_text(%s::text::json) as x)`,
+		holds:      `position(%s::bytea in entries) > 0`,
 	}
 )
 
-var placeholder = regexp.MustCompile(`\{(ints|texts) (\$\d+)\}`)
+var placeholder = regexp.MustCompile(`\{(ints|texts|holds entries) (\$\d+)\}`)
 
 var returned = regexp.MustCompile(`\{(returning (?:[^{}]|\{now\})*)\}`)
 
@@ -320,8 +343,11 @@ func (d dialect) spell(text string) string {
 	return placeholder.ReplaceAllStringFunc(text, func(s string) string {
 		m := placeholder.FindStringSubmatch(s)
 		form := d.ints
-		if m[1] == "texts" {
+		switch m[1] {
+		case "texts":
 			form = d.texts
+		case "holds entries":
+			form = d.holds
 		}
 		return strings.Replace(form, "%s", m[2], 1)
 	})

@@ -85,6 +85,9 @@ func TestPlans(t *testing.T) {
 			qDeliveriesOfRecord: {"events_record", []any{int64(1), "", "", "[]", "", "1", int64(9)}},
 			qDeliveriesOfEvent:  {"deliveries_event", []any{int64(1), "", "", "[]", "", int64(1), int64(9)}},
 			qRecover:            {"deliveries_head", []any{"c", "r", "[]", "me"}},
+			qTraceSeqs:          {"audit_at", []any{int64(1)}},
+			qTraceSet:           {"accepted_revision", []any{"r", int64(1)}},
+			qTraceNextSet:       {"accepted_node", []any{"n", int64(1), "r"}},
 		} {
 			got := plan(t, s, q, want.args...)
 			if !strings.Contains(got, want.index) {
