@@ -33,13 +33,16 @@ type Options struct {
 	Journal Journal // nil without a journal
 	// Routes are the names of those in force; nil allows a retry on any.
 	Routes func() []string
-	Log    *slog.Logger
+	// Past tells of the configurations that were in force; nil for nothing.
+	Past Past
+	Log  *slog.Logger
 }
 
 // Journal is what the operator can see of the journal, and do to it.
 type Journal interface {
 	eventJournal
 	deliveryJournal
+	explainJournal
 }
 
 // Times of a call.
@@ -139,6 +142,7 @@ func (a *api) routes() http.Handler {
 	on(http.MethodGet, "/v1/events", callTimeout, a.events)
 	on(http.MethodGet, "/v1/events/{id}", callTimeout, a.event)
 	on(http.MethodGet, "/v1/events/{id}/body", callTimeout, a.body)
+	on(http.MethodGet, "/v1/events/{id}/explain", callTimeout, a.explain)
 	on(http.MethodGet, "/v1/deliveries", callTimeout, a.deliveries)
 	on(http.MethodPost, "/v1/deliveries/retry", callTimeout, a.retry)
 	on(http.MethodPost, "/v1/deliveries/cancel", callTimeout, a.cancel)

@@ -17,6 +17,7 @@ func (a *App) adminOptions(c *config.Config) admin.Options {
 	}
 	if a.store != nil {
 		o.Journal, o.Routes = a.store, a.routes
+		o.Past = a.past
 	}
 	return o
 }
