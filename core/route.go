@@ -95,6 +95,78 @@ func (r *Route) Unwanted(ev *Event) string {
 	return ""
 }
 
+// Verdict is what one route makes of an event.
+type Verdict struct {
+	Route *Route
+	// Failed is the key of the first condition that the event fails, "" if the route
+	// wants it.
+	Failed string
+	Why    string // in words, either way
+}
+
+// explain says why the route wants the event, or not.
+func (r *Route) explain(ev *Event) Verdict {
+	v := Verdict{Route: r, Failed: r.Unwanted(ev)}
+	switch v.Failed {
+	case "":
+		v.Why = r.takes()
+	case "hooks":
+		v.Why = fmt.Sprintf("it takes %s, and this came on hook %s", r.takesHooks(), ev.Hook.Name)
+	case "events":
+		v.Why = fmt.Sprintf("it takes %s, and this is %s", either(r.Kinds), ev.Kind)
+	case "forms":
+		v.Why = fmt.Sprintf("it takes forms %s, and this is form %s", either(r.Forms), called(ev.FormID, ev.FormName))
+	case "workflow":
+		v.Why = fmt.Sprintf("it takes reviews of level %s, and this is a review of level %s",
+			either(r.Workflow), called(ev.Workflow.ID, ev.Workflow.Name))
+	}
+	return v
+}
+
+// takes says what the route wants.
+func (r *Route) takes() string {
+	all := []string{r.takesHooks()}
+	if len(r.Kinds) > 0 {
+		all = append(all, either(r.Kinds))
+	}
+	if len(r.Forms) > 0 {
+		all = append(all, "forms "+either(r.Forms))
+	}
+	if len(r.Workflow) > 0 {
+		all = append(all, "reviews of level "+either(r.Workflow))
+	}
+	return "it takes " + strings.Join(all, "; ")
+}
+
+func (r *Route) takesHooks() string {
+	switch {
+	case slices.Contains(r.Hooks, "*"):
+		return "every hook"
+	case len(r.Hooks) == 1:
+		return "hook " + r.Hooks[0]
+	}
+	return "hooks " + either(r.Hooks)
+}
+
+func either[T any](all []T) string {
+	parts := make([]string, len(all))
+	for i, v := range all {
+		parts[i] = fmt.Sprint(v)
+	}
+	return strings.Join(parts, " or ")
+}
+
+// called is an id with its name, either of which may be missing.
+func called(id, name string) string {
+	if name != "" {
+		name = `"` + name + `"`
+	}
+	if s := strings.TrimSpace(id + " " + name); s != "" {
+		return s
+	}
+	return "(none)"
+}
+
 // Router holds the routes in the order of the config file.
 type Router struct {
 	Routes []*Route
@@ -107,6 +179,16 @@ func (r *Router) Match(ev *Event) []*Route {
 		if route.Matches(ev) {
 			out = append(out, route)
 		}
+	}
+	return out
+}
+
+// Explain says of each route, in order, why it wants the event or not. Those that
+// want it are those of [Router.Match].
+func (r *Router) Explain(ev *Event) []Verdict {
+	out := make([]Verdict, len(r.Routes))
+	for i, route := range r.Routes {
+		out[i] = route.explain(ev)
 	}
 	return out
 }
@@ -144,6 +226,18 @@ func ParsePattern(s string) (Pattern, error) {
 		return p, fmt.Errorf("%q is not a glob: a [ must be closed and a \\ must be followed by a character", s)
 	}
 	return p, nil
+}
+
+// String is the pattern as it was written.
+func (p Pattern) String() string {
+	glob := strings.ReplaceAll(p.glob, "\x1f", "/")
+	switch {
+	case !p.onName:
+		return "id:" + glob
+	case !p.onID:
+		return "name:" + glob
+	}
+	return glob
 }
 
 // UnmarshalText is ParsePattern, for config files.

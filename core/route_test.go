@@ -51,6 +51,18 @@ func TestRouterMatch(t *testing.T) {
 			if s := strings.Join(got, " "); s != tt.want {
 				t.Errorf("got %q, want %q", s, tt.want)
 			}
+			got = nil
+			for i, v := range router.Explain(&tt.ev) {
+				if v.Route != router.Routes[i] || v.Why == "" {
+					t.Errorf("verdict %d: %+v", i, v)
+				}
+				if v.Failed == "" {
+					got = append(got, v.Route.Name)
+				}
+			}
+			if s := strings.Join(got, " "); s != tt.want {
+				t.Errorf("Explain disagrees with Match: %q, want %q", s, tt.want)
+			}
 		})
 	}
 	other := core.Event{Kind: core.Insert, FormID: "319", Hook: &core.Hook{Name: "other"}}
@@ -59,6 +71,35 @@ func TestRouterMatch(t *testing.T) {
 	}
 	if why := router.Routes[1].Unwanted(&core.Event{Kind: core.Review, Hook: &core.Hook{Name: "demo"}}); why != "events" {
 		t.Errorf("Unwanted = %q, want events", why)
+	}
+}
+
+func TestExplain(t *testing.T) {
+	router := core.Router{Routes: []*core.Route{
+		{Name: "all", Hooks: []string{"*"}},
+		{Name: "exact", Hooks: []string{"demo", "other"}, Kinds: []core.Kind{core.Insert, core.Review}, Forms: patterns(t, "id:3?9", "name:Labs / *"), Workflow: patterns(t, "Sign*", "7")},
+		{Name: "hook", Hooks: []string{"live"}},
+		{Name: "kind", Hooks: []string{"demo"}, Kinds: []core.Kind{core.Insert, core.Update}},
+		{Name: "form", Hooks: []string{"demo"}, Forms: patterns(t, "Adverse / *", "12")},
+		{Name: "level", Hooks: []string{"demo"}, Workflow: patterns(t, "name:Monitor*")},
+	}}
+	ev := &core.Event{
+		Hook: &core.Hook{Name: "demo"}, Kind: core.Review, FormID: "319", FormName: "Labs",
+		Workflow: core.Workflow{ID: "7"},
+	}
+	want := `all  it takes every hook
+exact  it takes hooks demo or other; insert or review; forms id:3?9 or name:Labs / *; reviews of level Sign* or 7
+hook hooks it takes hook live, and this came on hook demo
+kind events it takes insert or update, and this is review
+form forms it takes forms Adverse / * or 12, and this is form 319 "Labs"
+level workflow it takes reviews of level name:Monitor*, and this is a review of level 7
+`
+	var got strings.Builder
+	for _, v := range router.Explain(ev) {
+		got.WriteString(v.Route.Name + " " + v.Failed + " " + v.Why + "\n")
+	}
+	if got.String() != want {
+		t.Errorf("got:\n%s\nwant:\n%s", got.String(), want)
 	}
 }
 

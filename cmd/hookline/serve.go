@@ -55,6 +55,9 @@ func (f *configFlags) recall() *app.Recall {
 		Parse: func(source []byte) (*config.Config, error) {
 			return config.Parse(f.path, source, filepath.Dir(f.path), f.overrides(), os.Environ())
 		},
+		Past: func(source []byte) (*config.Config, error) {
+			return config.Past(f.path, source, filepath.Dir(f.path), f.overrides(), os.Environ())
+		},
 	}
 }
 

@@ -52,7 +52,9 @@ type Options struct {
 	Viewed func(ctx context.Context, actor, what, eventID string) error
 	// Redrive drives events again; nil: that cannot be done.
 	Redrive Redriver
-	Log     *slog.Logger
+	// Past tells of the configurations that were in force; nil for nothing.
+	Past Past
+	Log  *slog.Logger
 
 	headerTimeout time.Duration // tests
 }
@@ -62,6 +64,7 @@ type Journal interface {
 	eventJournal
 	deliveryJournal
 	auditJournal
+	explainJournal
 }
 
 // Times of a call.
@@ -218,6 +221,7 @@ func (a *api) endpoints() []endpoint {
 		{needs: see, method: http.MethodGet, path: "/v1/events", limit: callTimeout, call: a.events, list: true},
 		{needs: see, method: http.MethodGet, path: "/v1/events/{id}", limit: callTimeout, call: a.event},
 		{needs: read, method: http.MethodGet, path: "/v1/events/{id}/body", limit: callTimeout, call: a.body},
+		{needs: read, method: http.MethodGet, path: "/v1/events/{id}/explain", limit: callTimeout, call: a.explain},
 		{needs: see, method: http.MethodGet, path: "/v1/deliveries", limit: callTimeout, call: a.deliveries, list: true},
 		{needs: act, method: http.MethodPost, path: "/v1/events/{id}/retry", limit: callTimeout, call: a.redrive},
 		{needs: see, method: http.MethodGet, path: "/v1/openapi.json", limit: callTimeout, call: a.openAPI},

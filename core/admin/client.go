@@ -140,6 +140,11 @@ func (c *Client) Body(ctx context.Context, idOrRef string) ([]byte, error) {
 	return c.call(ctx, http.MethodGet, "/v1/events/"+segment(idOrRef)+"/body", callTimeout, nil)
 }
 
+// Explain returns all that is known of an event, with its contents.
+func (c *Client) Explain(ctx context.Context, idOrRef string) (*Explanation, error) {
+	return get[Explanation](ctx, c, "/v1/events/"+segment(idOrRef)+"/explain", nil)
+}
+
 // Deliveries lists deliveries, the newest first.
 func (c *Client) Deliveries(ctx context.Context, f journal.DeliveryFilter) (*DeliveryPage, error) {
 	return get[DeliveryPage](ctx, c, "/v1/deliveries", deliveryValues(f))

@@ -297,18 +297,22 @@ func (a *App) dispatch(g *generation) *core.Dispatcher {
 		d.LogDetail[t.Name] = t.BuiltIn()
 	}
 	for _, r := range g.config.Routes {
-		route := &core.Route{
-			Name: r.Name, Hooks: r.Hooks, Kinds: r.Events, Forms: r.Forms, Workflow: r.Workflow,
-			Transport: transports[r.Transport], Timeout: r.Timeout,
-			Async: r.Async, AcceptOnTimeout: r.AcceptOnTimeout, HoldUnknown: r.HoldUnknown, HoldDead: r.HoldDead,
-			StopOnFailure: r.StopOnFailure, FailBlocked: r.FailBlocked, Retry: r.Retry,
-		}
+		route := coreRoute(r, transports[r.Transport])
 		if script := g.scripts[r.Name]; script != nil {
 			route.Transformer, route.Script = script, script.Hash()
 		}
 		d.Router.Routes = append(d.Router.Routes, route)
 	}
 	return d
+}
+
+func coreRoute(r config.Route, t *core.Transport) *core.Route {
+	return &core.Route{
+		Name: r.Name, Hooks: r.Hooks, Kinds: r.Events, Forms: r.Forms, Workflow: r.Workflow,
+		Transport: t, Timeout: r.Timeout,
+		Async: r.Async, AcceptOnTimeout: r.AcceptOnTimeout, HoldUnknown: r.HoldUnknown, HoldDead: r.HoldDead,
+		StopOnFailure: r.StopOnFailure, FailBlocked: r.FailBlocked, Retry: r.Retry,
+	}
 }
 
 // gate is a transport's gate with what it was made from: the same serves the next

@@ -22,6 +22,8 @@ type Recall struct {
 	Journal func() (url, node string)
 	// Parse reads a configuration from the bytes that were accepted.
 	Parse func(source []byte) (*config.Config, error)
+	// Past reads one to tell what it said: [config.Past].
+	Past func(source []byte) (*config.Config, error)
 }
 
 // recalled is the accepted set that runs in the place of bad files.

@@ -16,6 +16,7 @@ import (
 type decoder struct {
 	dir      string
 	from     *origins
+	past     bool // it is about a configuration of long ago: its files may be gone
 	problems []Problem
 	warnings []Problem
 

@@ -29,6 +29,9 @@ func file(out *string, what string) field {
 // existing finds a file relative to the configuration's.
 func (d *decoder) existing(p path, name string) (full string, info fs.FileInfo, ok bool) {
 	full = abs(d.dir, name)
+	if d.past {
+		return full, nil, true
+	}
 	info, err := os.Stat(full)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -85,7 +88,7 @@ func plugin(out *string) field {
 			if !ok {
 				return
 			}
-			if !executable(info) {
+			if !d.past && !executable(info) {
 				d.fail(p, "%s cannot be executed: chmod +x it", quote(full))
 			}
 			*out = full

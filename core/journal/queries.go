@@ -91,6 +91,14 @@ const (
 	qPruneAnswers    query = "prune answers"
 	qPruneEvent      query = "prune event"
 	qPruneKey        query = "prune key"
+
+	qTraceEvent   query = "trace of event"
+	qTraceSent    query = "trace of messages"
+	qTraceSeqs    query = "trace of audit, its ends"
+	qTraceAudit   query = "trace of audit"
+	qTraceAuditAt query = "trace of audit, a time"
+	qTraceSet     query = "trace of set"
+	qTraceNextSet query = "trace of next set"
 )
 
 // pruneColumns are what decides whether an event is pruned. The newest of all stays
@@ -339,6 +347,17 @@ var queries = map[query]string{
 	qPruneAnswers:    `delete from answers where event_seq in {ints $1}`,
 	qPruneEvent:      `delete from events where seq in {ints $1}`,
 	qPruneKey:        `delete from keys where hook = $1 and key = $2 and event_id in {texts $3}`,
+	qTraceEvent:      `select pruned from events where id = $1`,
+	qTraceSent: `select d.id, m.n, m.content_type, m.headers, m.key, m.path, m.payload
+		from messages m join deliveries d on d.seq = m.delivery_seq
+		where d.event_seq = (select seq from events where id = $1) order by m.delivery_seq, m.n`,
+	qTraceSeqs: `select coalesce((select min(seq) from (select seq from audit where at >= $1 order by at limit 100) s), 0),
+		coalesce((select max(seq) from audit), 0)`,
+	qTraceAudit:   `select at, entries from audit where seq >= $1 and seq < $2 and {holds entries $3} order by seq`,
+	qTraceAuditAt: `select at from audit where seq >= $1 order by seq limit 1`,
+	qTraceSet: `select node, config_sha, scripts, at from accepted where revision = $1
+		order by case when at <= $2 then 0 else 1 end, abs(at - $2), seq desc limit 1`,
+	qTraceNextSet: `select revision, at from accepted where node = $1 and at > $2 and revision <> $3 order by seq limit 1`,
 }
 
 // textOf is a query's text: of a search, which is made as it is asked for, the query
@@ -355,6 +374,7 @@ type dialect struct {
 	now, forUpdate, skipLocked string
 	returning                  bool
 	ints, texts                string // a JSON array as rows; %s is the argument
+	holds                      string // whether entries of the audit hold some bytes
 }
 
 var (
@@ -362,6 +382,7 @@ var (
 		now:   nowArgument, // this machine's clock: cheaper than to ask SQLite for it
 		ints:  `(select value from json_each(%s))`,
 		texts: `(select value from json_each(%s))`,
+		holds: `instr(entries, %s) > 0`,
 	}
 	postgresDialect = dialect{
 		returning:  true,
@@ -370,10 +391,11 @@ var (
 		skipLocked: `for update skip locked`,
 		ints:       `(select x::bigint from json_array_elements_text(%s::text::json) as x)`,
 		texts:      `(select x from json_array_elements_text(%s::text::json) as x)`,
+		holds:      `position(%s::bytea in entries) > 0`,
 	}
 )
 
-var placeholder = regexp.MustCompile(`\{(ints|texts) (\$\d+)\}`)
+var placeholder = regexp.MustCompile(`\{(ints|texts|holds entries) (\$\d+)\}`)
 
 var returned = regexp.MustCompile(`\{(returning (?:[^{}]|\{now\})*)\}`)
 
@@ -389,8 +411,11 @@ func (d dialect) spell(text string) string {
 	return placeholder.ReplaceAllStringFunc(text, func(s string) string {
 		m := placeholder.FindStringSubmatch(s)
 		form := d.ints
-		if m[1] == "texts" {
+		switch m[1] {
+		case "texts":
 			form = d.texts
+		case "holds entries":
+			form = d.holds
 		}
 		return strings.Replace(form, "%s", m[2], 1)
 	})

@@ -76,12 +76,15 @@ func TestPlans(t *testing.T) {
 			index string
 			args  []any
 		}{
-			qDue:       {"deliveries_due", []any{"r", int64(9)}},
-			qNext:      {"deliveries_due", []any{"r"}},
-			qHead:      {"deliveries_head", []any{"l"}},
-			qPromote:   {"deliveries_behind", []any{"l"}},
-			qEventFind: {"events_ref", []any{"i", "r"}},
-			qRecover:   {"deliveries_head", []any{"c", "r", "[]", "me"}},
+			qDue:          {"deliveries_due", []any{"r", int64(9)}},
+			qNext:         {"deliveries_due", []any{"r"}},
+			qHead:         {"deliveries_head", []any{"l"}},
+			qPromote:      {"deliveries_behind", []any{"l"}},
+			qEventFind:    {"events_ref", []any{"i", "r"}},
+			qRecover:      {"deliveries_head", []any{"c", "r", "[]", "me"}},
+			qTraceSeqs:    {"audit_at", []any{int64(1)}},
+			qTraceSet:     {"accepted_revision", []any{"r", int64(1)}},
+			qTraceNextSet: {"accepted_node", []any{"n", int64(1), "r"}},
 		} {
 			got := plan(t, s, q, want.args...)
 			if !strings.Contains(got, want.index) {

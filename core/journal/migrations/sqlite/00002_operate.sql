@@ -34,6 +34,8 @@ create table audit (
   hash blob not null
 );
 create unique index audit_chain on audit (chain, n);
+create index audit_at on audit (at);
+create index accepted_revision on accepted (revision, at);
 
 -- How far a hook's contents have been pruned.
 create table pruned (
