@@ -362,6 +362,20 @@ TIME  UUID  REFERENC  ehr  435  waiting  throttled_by_target  2  TIME
 		{[]string{"deliveries", "retry"}, 2, "hookline deliveries list"},
 		{[]string{"deliveries", "retry", first.Ref}, 2, "UUID"},
 		{[]string{"deliveries", "cancel", waiting}, 2, "--reason is missing"},
+		{[]string{"deliveries", "replay", waiting}, 2, "--reason is missing"},
+		{[]string{"deliveries", "release", waiting, "--route", "ehr"}, 2, "not both"},
+		{[]string{"deliveries", "release", waiting, "--dry-run"}, 2, "leave out the ids"},
+		{[]string{"deliveries", "release", "--route", "ehr"}, 2, "--reason is missing"},
+		{[]string{"deliveries", "retry", "--since", "yesterday", "--reason", "r"}, 2, "write how long ago"},
+		{[]string{"deliveries", "release", "--state", "dead", "--dry-run"}, 2, "release is for held only"},
+		{[]string{"deliveries", "replay", "--route", strings.Repeat("x", 600), "--dry-run"}, 2, "at most 512"},
+		{[]string{"deliveries", "list", "--origin", "x"}, 2, "the id of a delivery"},
+		{[]string{"deliveries", "list", "--code", "Jane Doe\x1b[2J"}, 2, "without control characters"},
+		{[]string{"events", "list", "--id", "nobody"}, 2, "is no event"},
+		{[]string{"events", "list", "--state", "gone"}, 2, "queued, running"},
+		{[]string{"events", "watch", "--kind", "delete"}, 2, "insert, update, review"},
+		{[]string{"events", "watch", "--id", first.Ref}, 2, "hookline events list"},
+		{[]string{"events", "retry"}, 2, "ids or references"},
 		{[]string{"events", "list", "--admin", "/no/such/socket"}, 3, "no daemon answers on /no/such/socket"},
 		{[]string{"deliveries", "retry", waiting, "--admin", "/no/such/socket"}, 3, "no daemon answers"},
 	} {
@@ -373,7 +387,7 @@ TIME  UUID  REFERENC  ehr  435  waiting  throttled_by_target  2  TIME
 	if code, _, errs := finish(t, hookline(t, nil, "events", "lst")); code != 2 || !strings.Contains(errs, "did you mean list?") {
 		t.Errorf("a misspelt command: exit %d\n%s", code, errs)
 	}
-	used := fmt.Sprintf("journal: sqlite %s, schema 1, used by pid %d\nok\n", filepath.Join(filepath.Dir(s.file), "hookline.db"), s.daemon.cmd.Process.Pid)
+	used := fmt.Sprintf("journal: sqlite %s, schema 2, used by pid %d\nok\n", filepath.Join(filepath.Dir(s.file), "hookline.db"), s.daemon.cmd.Process.Pid)
 	if code, out, errs := s.run("check"); code != 0 || errs != "" || !strings.HasSuffix(out, used) {
 		t.Errorf("check: exit %d\n%s%swant %s", code, out, errs, used)
 	}
