@@ -56,6 +56,7 @@ anonymous = true
 [transports.ehr]
 plugin = "http"
 settings = { url = %q }
+circuit = { pause = "1s" }
 %s
 `, target.URL, more))
 	s.start()
