@@ -22,6 +22,7 @@ type report struct {
 	Accept   *acceptReport  `json:"accept,omitempty"`
 	Claim    *claimReport   `json:"claim,omitempty"`
 	Restart  *restartReport `json:"restart,omitempty"`
+	Search   *searchReport  `json:"search,omitempty"`
 	// Absent is what could not be measured here, and why.
 	Absent []string `json:"absent,omitempty"`
 	// Faults are what must not be: events lost, changed, not answered with
@@ -197,6 +198,9 @@ func (r *report) print(w io.Writer) error {
 	}
 	if r.Restart != nil {
 		r.Restart.print(w)
+	}
+	if r.Search != nil {
+		r.Search.print(w)
 	}
 	if len(r.Faults) == 0 {
 		fmt.Fprintln(w, "\nNo event was lost or changed, and every answer was the right one.")
