@@ -44,6 +44,7 @@ type options struct {
 	only             []string
 	failures         int
 	open             int
+	events           int
 	dir              string
 	json             bool
 	hookline         string
@@ -80,6 +81,7 @@ func sections() []section {
 		section{name: claimSection, run: claimRun, contestants: keeperNames(claimSection, claimKeepers)},
 		section{name: restartSection, run: restartRun},
 		section{name: careSection, run: careRun},
+		section{name: searchSection, run: searchRun},
 	)
 }
 
@@ -128,6 +130,7 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	only := f.String("only", "", "sections or contestants, of: "+strings.Join(names(), ", "))
 	f.IntVar(&o.failures, "failures", 10000, "failing events of the section \"failures\", of which it has two batches")
 	f.IntVar(&o.open, "open", 100000, "open deliveries of the sections \"claim\" and \"restart\"")
+	f.IntVar(&o.events, "events", 1000000, "events of the section \"search\"")
 	f.StringVar(&o.dir, "dir", "", "`FOLDER` for everything, and so for the SQLite journals; otherwise the system's for temporary files")
 	f.BoolVar(&o.json, "json", false, "print JSON, with every single cell")
 	f.StringVar(&o.hookline, "hookline", "", "`PATH` of a hookline executable; otherwise it is built from this module")
@@ -156,8 +159,8 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 			}
 		}
 	}
-	if o.rounds < 1 || o.failures < 1 || o.open < 1 || o.duration <= 0 || o.warmup < 0 {
-		return o, errors.New("--rounds, --failures, --open and --duration must be more than 0, and --warmup not less")
+	if o.rounds < 1 || o.failures < 1 || o.open < 1 || o.events < 1 || o.duration <= 0 || o.warmup < 0 {
+		return o, errors.New("--rounds, --failures, --open, --events and --duration must be more than 0, and --warmup not less")
 	}
 	return o, nil
 }

@@ -23,6 +23,7 @@ type report struct {
 	Claim    *claimReport   `json:"claim,omitempty"`
 	Restart  *restartReport `json:"restart,omitempty"`
 	Care     *careReport    `json:"care,omitempty"`
+	Search   *searchReport  `json:"search,omitempty"`
 	// Absent is what could not be measured here, and why.
 	Absent []string `json:"absent,omitempty"`
 	// Faults are what must not be: events lost, changed, not answered with
@@ -201,6 +202,9 @@ func (r *report) print(w io.Writer) error {
 	}
 	if r.Care != nil {
 		r.Care.print(w)
+	}
+	if r.Search != nil {
+		r.Search.print(w)
 	}
 	if len(r.Faults) == 0 {
 		fmt.Fprintln(w, "\nNo event was lost or changed, and every answer was the right one.")

@@ -19,7 +19,6 @@ import (
 
 	"github.com/hookline/hookline/core"
 	"github.com/hookline/hookline/core/admin"
-	"github.com/hookline/hookline/core/journal"
 )
 
 // operator are the flags of the commands that call the daemon.
@@ -64,33 +63,32 @@ func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 }
 
 func eventsCommand() *cobra.Command {
-	return group("events", "See what TrialKit sent and what became of it", eventsListCommand(), eventsShowCommand())
+	return group("events", "See what TrialKit sent and what became of it", eventsListCommand(), eventsShowCommand(), eventsWatchCommand(), eventsRetryCommand())
 }
 
 func eventsListCommand() *cobra.Command {
 	var o operator
-	var f journal.EventFilter
-	var kind, since, until string
+	var which eventFlags
+	var limit int
+	var cursor string
 	c := &cobra.Command{
 		Use: "list", Short: "List the events in the journal, the newest first", Args: noArgs,
 		Long: `List the events in the running daemon's journal, the newest first: what came, what
-the caller was told, and how each delivery stands.
+the caller was told, and how each delivery stands. A search for what is rare may take
+a while in a large journal; after 30 s it tells how far it got.
 
 Exit code 0: listed; 1: the daemon cannot; 2: a wrong flag; 3: no daemon answers.`,
-		Example: "  hookline events list --hook demo --since 2h\n  hookline events list --refused",
-		RunE: func(c *cobra.Command, _ []string) (err error) {
-			if err := pageOf(f.Limit); err != nil {
+		Example: "  hookline events list --hook demo --since 2h\n  hookline events list --route ehr --state dead,held\n  hookline events list --refused",
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := pageOf(limit); err != nil {
 				return err
 			}
-			f.Kind = core.Kind(kind)
-			now := time.Now()
-			if f.Since, err = moment("--since", since, now); err != nil {
+			f, err := which.filter(time.Now())
+			if err != nil {
 				return err
 			}
-			if f.Until, err = moment("--until", until, now); err != nil {
-				return err
-			}
-			page, err := o.client().Events(c.Context(), f)
+			f.Limit, f.Cursor = limit, cursor
+			page, err := searchEvents(c.Context(), o.client(), f)
 			if err != nil {
 				return told(err)
 			}
@@ -98,7 +96,7 @@ Exit code 0: listed; 1: the daemon cannot; 2: a wrong flag; 3: no daemon answers
 				return printJSON(c.OutOrStdout(), page)
 			}
 			if len(page.Events) == 0 {
-				fmt.Fprintln(c.ErrOrStderr(), "no such events")
+				fmt.Fprintln(c.ErrOrStderr(), "no such events"+soFar(page.Next, page.ScannedUntil))
 				return nil
 			}
 			printEvents(c.OutOrStdout(), page)
@@ -106,15 +104,8 @@ Exit code 0: listed; 1: the daemon cannot; 2: a wrong flag; 3: no daemon answers
 		},
 	}
 	o.add(c)
-	l := c.Flags()
-	l.StringVar(&f.Hook, "hook", "", "only of this hook")
-	l.StringVar(&kind, "kind", "", "only insert, update or review")
-	l.StringVar(&f.Form, "form", "", "only of the form with this id or this name")
-	l.StringVar(&f.Record, "record", "", "only of this record (trans_id)")
-	l.StringVar(&since, "since", "", "only what came since this `TIME`: 2h ago, or 2026-01-31T08:30:00Z")
-	l.StringVar(&until, "until", "", "only what came before this `TIME`, written likewise")
-	l.BoolVar(&f.Refused, "refused", false, "only bodies that were refused because they are no events")
-	addPage(c, &f.Limit, &f.Cursor)
+	which.add(c)
+	addPage(c, &limit, &cursor)
 	return c
 }
 
@@ -259,6 +250,9 @@ func printEvent(w io.Writer, e *admin.EventDetail, now time.Time) {
 	}
 	line("event", "%s", e.ID)
 	line("reference", "%s", e.Ref)
+	if e.Origin != "" {
+		line("origin", "event %s, which was refused and driven again", e.Origin)
+	}
 	from := "stage " + e.Stage
 	if e.Study != "" {
 		from = "study " + e.Study + ", " + from
@@ -293,6 +287,7 @@ func printEvent(w io.Writer, e *admin.EventDetail, now time.Time) {
 		fmt.Fprintln(w)
 		printDelivery(w, &e.Deliveries[i], now)
 	}
+	printActs(w, e.Acts)
 }
 
 func what(e *admin.EventDetail) string {
@@ -310,6 +305,9 @@ func printDelivery(w io.Writer, d *admin.DeliveryDetail, now time.Time) {
 	line := func(label, text string) { fmt.Fprintf(w, "  %-9s %s\n", label, printable(text)) }
 	fmt.Fprintf(w, "route %s: %s\n", printable(d.Route), printable(stateAndCode(&d.Delivery)))
 	line("delivery", d.ID)
+	if d.Origin != "" {
+		line("replay of", d.Origin)
+	}
 	if d.Reason != "" {
 		line("reason", d.Reason)
 	}
@@ -424,8 +422,14 @@ func printJSON(w io.Writer, v any) error {
 	if err := enc.Encode(v); err != nil {
 		return err
 	}
-	var out bytes.Buffer
-	for _, r := range b.String() {
+	_, err := io.WriteString(w, escaped(b.String()))
+	return err
+}
+
+// escaped is JSON without what could move a terminal's cursor, or hide.
+func escaped(text string) string {
+	var out strings.Builder
+	for _, r := range text {
 		if r == '\n' || !hidden(r) {
 			out.WriteRune(r)
 			continue
@@ -434,6 +438,5 @@ func printJSON(w io.Writer, v any) error {
 			fmt.Fprintf(&out, `\u%04x`, unit)
 		}
 	}
-	_, err := out.WriteTo(w)
-	return err
+	return out.String()
 }

@@ -441,7 +441,7 @@ func TestSearchPlans(t *testing.T) {
 		"answers_gone":           event(EventFilter{Gone: true}),
 		"answers_code":           event(EventFilter{Code: transport.Timeout}),
 		"deliveries_state_event": event(EventFilter{States: states}),
-		"deliveries_state ":      delivery(DeliveryFilter{States: states}),
+		"deliveries_state ":      delivery(DeliveryFilter{States: states}), //nolint:gocritic // the space tells it from the one above
 		"deliveries_code":        delivery(DeliveryFilter{Code: transport.Timeout}),
 		"deliveries_event":       delivery(DeliveryFilter{Record: "1"}),
 	} {

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hookline/hookline/core"
+	"github.com/hookline/hookline/core/admin"
+	"github.com/hookline/hookline/core/journal"
+)
+
+// searchMost bounds a search that goes on by itself, as each answer of the daemon
+// is bounded.
+const searchMost = 30 * time.Second
+
+// eventFlags say which events.
+type eventFlags struct {
+	f                        journal.EventFilter
+	kind, code, since, until string
+	states                   []string
+}
+
+func (w *eventFlags) add(c *cobra.Command) {
+	l := c.Flags()
+	l.StringSliceVar(&w.f.IDs, "id", nil, "only these, by their `IDS` or references, divided by commas")
+	l.StringVar(&w.f.Hook, "hook", "", "only of this hook")
+	l.StringVar(&w.f.Study, "study", "", "only of this study")
+	l.StringVar(&w.kind, "kind", "", "only insert, update or review")
+	l.StringVar(&w.f.Form, "form", "", "only of the form with this id or this name")
+	l.StringVar(&w.f.Record, "record", "", "only of this record (trans_id)")
+	l.StringVar(&w.code, "code", "", "only those that were answered with this code, such as timeout")
+	l.StringVar(&w.f.Route, "route", "", "only with a delivery on this route")
+	l.StringSliceVar(&w.states, "state", nil, "only with a delivery in one of these `STATES`, divided by commas")
+	l.StringVar(&w.since, "since", "", "only what came since this `TIME`: 2h ago, or 2026-01-31T08:30:00Z")
+	l.StringVar(&w.until, "until", "", "only what came before this `TIME`, written likewise")
+	l.BoolVar(&w.f.Refused, "refused", false, "only bodies that were refused because they are no events")
+	l.BoolVar(&w.f.Gone, "caller-gone", false, "only those whose caller hung up before the answer")
+}
+
+func (w *eventFlags) filter(now time.Time) (f journal.EventFilter, err error) {
+	f = w.f
+	f.Kind, f.Code, f.States = core.Kind(w.kind), core.Code(w.code), statesOf(w.states)
+	if f.Since, err = moment("--since", w.since, now); err != nil {
+		return f, err
+	}
+	f.Until, err = moment("--until", w.until, now)
+	return f, err
+}
+
+// deliveryFlags say which deliveries.
+type deliveryFlags struct {
+	f                        journal.DeliveryFilter
+	kind, code, since, until string
+	states                   []string
+}
+
+func (w *deliveryFlags) add(c *cobra.Command) {
+	l := c.Flags()
+	l.StringVar(&w.f.Hook, "hook", "", "only of this hook")
+	l.StringVar(&w.f.Study, "study", "", "only of this study")
+	l.StringVar(&w.f.Route, "route", "", "only on this route")
+	l.StringVar(&w.kind, "kind", "", "only insert, update or review")
+	l.StringVar(&w.f.Form, "form", "", "only of the form with this id or this name")
+	l.StringVar(&w.f.Record, "record", "", "only of this record (trans_id)")
+	l.StringSliceVar(&w.states, "state", nil, "only in these `STATES`, divided by commas: queued, running, waiting, unknown, held, delivered, skipped, rejected, dead, cancelled")
+	l.StringVar(&w.code, "code", "", "only with this code, such as connection_refused")
+	l.StringVar(&w.since, "since", "", "only what was made since this `TIME`: 2h ago, or 2026-01-31T08:30:00Z")
+	l.StringVar(&w.until, "until", "", "only what was made before this `TIME`, written likewise")
+	l.StringVar(&w.f.Event, "event", "", "only of the event with this id or reference")
+	l.StringVar(&w.f.Origin, "origin", "", "only replays of the delivery with this id")
+	l.BoolVar(&w.f.Stuck, "stuck", false, "only those that wait for you, and hold their record's later events")
+}
+
+func (w *deliveryFlags) filter(now time.Time) (f journal.DeliveryFilter, err error) {
+	f = w.f
+	f.Kind, f.Code, f.States = core.Kind(w.kind), core.Code(w.code), statesOf(w.states)
+	if f.Since, err = moment("--since", w.since, now); err != nil {
+		return f, err
+	}
+	f.Until, err = moment("--until", w.until, now)
+	return f, err
+}
+
+func statesOf(names []string) (out []core.State) {
+	for _, s := range names {
+		out = append(out, core.State(s))
+	}
+	return out
+}
+
+// searchEvents goes on until the page is full, or the search is through, or it
+// takes too long.
+func searchEvents(ctx context.Context, client *admin.Client, f journal.EventFilter) (*admin.EventPage, error) {
+	all := &admin.EventPage{Events: []admin.Event{}}
+	limit := f.Limit
+	for end := time.Now().Add(searchMost); ; {
+		page, err := client.Events(ctx, f)
+		if err != nil {
+			return nil, err
+		}
+		all.Events = append(all.Events, page.Events...)
+		all.Next, all.ScannedUntil = page.Next, page.ScannedUntil
+		f.Cursor, f.Limit = page.Next, limit-len(all.Events)
+		if page.Next == "" || f.Limit <= 0 || page.ScannedUntil.IsZero() || time.Now().After(end) {
+			return all, nil
+		}
+	}
+}
+
+func searchDeliveries(ctx context.Context, client *admin.Client, f journal.DeliveryFilter) (*admin.DeliveryPage, error) {
+	all := &admin.DeliveryPage{Deliveries: []admin.Delivery{}}
+	limit := f.Limit
+	for end := time.Now().Add(searchMost); ; {
+		page, err := client.Deliveries(ctx, f)
+		if err != nil {
+			return nil, err
+		}
+		all.Deliveries = append(all.Deliveries, page.Deliveries...)
+		all.Next, all.ScannedUntil = page.Next, page.ScannedUntil
+		f.Cursor, f.Limit = page.Next, limit-len(all.Deliveries)
+		if page.Next == "" || f.Limit <= 0 || page.ScannedUntil.IsZero() || time.Now().After(end) {
+			return all, nil
+		}
+	}
+}
+
+// soFar says how far a search got that has found nothing.
+func soFar(next string, scanned admin.Time) string {
+	if next == "" || scanned.IsZero() {
+		return ""
+	}
+	return " since " + scanned.UTC().Format(time.RFC3339) + ": go on with --cursor " + printable(next)
+}
