@@ -34,6 +34,8 @@ type Options struct {
 	// Routes are the names of those in force; nil allows a retry on any.
 	Routes func() []string
 	Log    *slog.Logger
+	// Metrics, if set, answers GET /metrics.
+	Metrics http.Handler
 }
 
 // Journal is what the operator can see of the journal, and do to it.
@@ -133,6 +135,9 @@ func (a *api) routes() http.Handler {
 			}
 			reply(w, http.StatusOK, answer)
 		})
+	}
+	if a.Metrics != nil {
+		mux.Handle("GET /metrics", a.Metrics)
 	}
 	on(http.MethodPost, "/v1/reload", reloadTimeout, a.reload)
 	on(http.MethodGet, "/v1/status", callTimeout, a.status)

@@ -13,7 +13,8 @@ func (a *App) adminOptions(c *config.Config) admin.Options {
 	started, kind := time.Now(), a.journalKind(c)
 	o := admin.Options{
 		Path: c.Admin.Listen.Address, Reload: a.Reload, Log: a.log,
-		Status: func() admin.Status { return a.status(started, kind) },
+		Metrics: a.observation.Load().Handler(),
+		Status:  func() admin.Status { return a.status(started, kind) },
 	}
 	if a.store != nil {
 		o.Journal, o.Routes = a.store, a.routes
