@@ -67,6 +67,8 @@ type Dispatcher struct {
 	// vendor's text could quote a record (invariant 7).
 	LogDetail map[string]bool
 	Revision  string // of the configuration
+	// Observer hears of deliveries; nil: nobody does.
+	Observer Observer
 
 	// Journal and Background are nil together: then nothing is kept, and a failure
 	// is final.
@@ -130,6 +132,8 @@ type job struct {
 	because  Code     // why it was not even to run at once, or ""
 	turn     *turn    // where it hears that it has become the head of its lane
 	tries    []Attempt
+	watch    Run    // told of what happens in its run
+	trace    string // context that the attempt's messages carry, "" for the event's
 	// spoken is set by who tells the caller: the job with its outcome, or
 	// Dispatch when the caller's wait is over before.
 	spoken atomic.Bool
@@ -361,6 +365,7 @@ func (d *Dispatcher) awaitTurn(ctx context.Context, j *job) bool {
 // run makes a running delivery and settles it. In the foreground it may try
 // twice.
 func (d *Dispatcher) run(ctx context.Context, j *job, foreground bool) (out Outcome) {
+	j.watch = d.observe(j, !foreground)
 	defer func() {
 		if p := recover(); p != nil {
 			d.Log.Error("a part of Hookline panicked", "event", j.Event.ID, "route", j.Route, "stack", string(debug.Stack()))
@@ -368,6 +373,7 @@ func (d *Dispatcher) run(ctx context.Context, j *job, foreground bool) (out Outc
 		}
 		out.DeliveryID, out.Route, out.Attempts, out.Duration = j.ID, j.route, j.Attempts, time.Since(j.start)
 		d.settle(j, &out, foreground && j.spoken.CompareAndSwap(false, true))
+		j.watch.Settled(out.State, out.Code)
 		d.log(ctx, j, &out)
 	}()
 
@@ -437,12 +443,16 @@ func (d *Dispatcher) deliver(ctx context.Context, j *job) Outcome {
 	}
 	j.Attempts++
 	try := Attempt{N: j.Attempts, Start: time.Now()}
+	j.trace = j.watch.Attempt(try.N)
 	if j.route.AcceptOnTimeout && d.Journal != nil {
 		ctx = d.lease() // once begun, it has the route's timeout and no other
 	}
 	var out Outcome
+	var target time.Duration
 	for j.Sent < j.messages() {
-		if out = d.send(ctx, j, j.Sent); out.State != StateDelivered {
+		out = d.send(ctx, j, j.Sent)
+		target += out.Receipt.TargetTook
+		if out.State != StateDelivered {
 			break
 		}
 		j.Sent++
@@ -450,6 +460,7 @@ func (d *Dispatcher) deliver(ctx context.Context, j *job) Outcome {
 	done(out.State != StateDelivered && table[out.Code].down())
 	try.Message, try.Took, try.Receipt = min(j.Sent, j.messages()-1), time.Since(try.Start), out.Receipt
 	try.Receipt.Code = out.Code
+	j.watch.Attempted(&try, min(target, try.Took)) // a plugin's word is not to be believed beyond that
 	j.tries = append(j.tries, try)
 	return out
 }
@@ -461,7 +472,16 @@ func (d *Dispatcher) shape(ctx context.Context, j *job) (out Outcome, ended bool
 		j.Shape = ShapeBody
 		return out, false
 	}
+	start := time.Now()
 	shaped, err := j.route.Transformer.Transform(ctx, j.Event, j.route, j.ID)
+	took := time.Since(start)
+	defer func() {
+		code := out.Code
+		if code == JournalUnavailable {
+			code = "" // the script has done its part
+		}
+		j.watch.Transformed(start, took, code)
+	}()
 	switch {
 	case err != nil:
 		return scriptFailed(err), true
@@ -526,7 +546,7 @@ func (d *Dispatcher) send(ctx context.Context, j *job, n int) Outcome {
 		Attempt:    j.Attempts,
 		Hook:       ev.Hook.Name, Route: j.Route, Study: ev.Hook.Study, Stage: string(ev.Hook.Stage),
 		Lane: j.Lane, Kind: string(ev.Kind),
-		ReceivedAt: ev.ReceivedAt, TraceParent: ev.TraceParent,
+		ReceivedAt: ev.ReceivedAt, TraceParent: cmp.Or(j.trace, ev.TraceParent),
 		ContentType: content.ContentType, Headers: content.Headers, Key: content.Key, Path: content.Path,
 		Payload: content.Payload,
 	}

@@ -58,6 +58,14 @@ func (g *Gate) Closed() bool {
 	return g == nil || g.breaker == nil || g.breaker.State() == gobreaker.StateClosed
 }
 
+// Circuit is the state of the circuit breaker: "closed", "half-open" or "open".
+func (g *Gate) Circuit() string {
+	if g == nil || g.breaker == nil {
+		return gobreaker.StateClosed.String()
+	}
+	return g.breaker.State().String()
+}
+
 // errCircuitOpen means that the attempt is not to be made now.
 var errCircuitOpen = errors.New("the circuit is open")
 

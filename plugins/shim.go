@@ -236,6 +236,9 @@ func toReceipt(r transport.Receipt) *pb.Receipt {
 	if r.RetryAfter > 0 {
 		out.RetryAfter = durationpb.New(r.RetryAfter)
 	}
+	if r.TargetTook > 0 {
+		out.TargetTook = durationpb.New(r.TargetTook)
+	}
 	return out
 }
 
@@ -253,6 +256,9 @@ func fromReceipt(r *pb.Receipt) transport.Receipt {
 	}
 	if r.GetRetryAfter() != nil {
 		out.RetryAfter = max(0, r.GetRetryAfter().AsDuration())
+	}
+	if r.GetTargetTook() != nil {
+		out.TargetTook = max(0, r.GetTargetTook().AsDuration())
 	}
 	return out
 }

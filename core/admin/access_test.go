@@ -93,7 +93,12 @@ func openOffice(t *testing.T, change ...func(*admin.Options)) *office {
 	f := &office{t: t, store: store, logs: &logs{}}
 	f.settings = admin.Options{
 		Path: socket(t), TCP: []string{"127.0.0.1:0"}, Hosts: []string{"hookline.example.org"}, Users: everyRole(t),
-		Reload: func(context.Context) error { f.reloads.Add(1); return nil }, Journal: store, Care: carer{store}, Redrive: carer{store}, Log: slog.New(slog.NewTextHandler(f.logs, nil)),
+		Reload: func(context.Context) error { f.reloads.Add(1); return nil }, Journal: store, Care: carer{store}, Redrive: carer{store},
+		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/plain; version=0.0.4")
+			_, _ = io.WriteString(w, "hookline_journal_up 1\n")
+		}),
+		Log: slog.New(slog.NewTextHandler(f.logs, nil)),
 		Status: func() admin.Status {
 			return admin.Status{Version: "1", Revision: "r", Journal: "memory", Hooks: []string{"demo"}, Routes: []string{}, Recalled: &admin.Recalled{Why: "bad"}}
 		},

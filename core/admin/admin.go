@@ -54,7 +54,9 @@ type Options struct {
 	Redrive Redriver
 	// Past tells of the configurations that were in force; nil for nothing.
 	Past Past
-	Log  *slog.Logger
+	// Metrics, if set, answers GET /metrics.
+	Metrics http.Handler
+	Log     *slog.Logger
 
 	headerTimeout time.Duration // tests
 }
@@ -208,6 +210,7 @@ type endpoint struct {
 	method, path string
 	limit        time.Duration
 	call         func(*http.Request) (any, error)
+	raw          http.Handler // in place of call: it answers by itself
 	// list leaves contents out for everyone: each page would be a view of the
 	// contents of all its events.
 	list bool
@@ -230,6 +233,9 @@ func (a *api) endpoints() []endpoint {
 		{needs: see, method: http.MethodGet, path: "/v1/journal/stats", limit: statsTimeout, call: a.stats},
 		{needs: act, method: http.MethodPost, path: "/v1/journal/prune", limit: statsTimeout, call: a.prune},
 		{needs: act, method: http.MethodPost, path: "/v1/journal/backup", limit: backupTimeout, call: a.backup},
+	}
+	if a.Metrics != nil {
+		all = append(all, endpoint{needs: see, method: http.MethodGet, path: "/metrics", limit: callTimeout, raw: a.Metrics})
 	}
 	for _, do := range acts {
 		all = append(all, endpoint{
@@ -270,6 +276,10 @@ func (a *api) answer(w http.ResponseWriter, r *http.Request, on []endpoint) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), e.limit)
 	defer cancel()
+	if e.raw != nil {
+		e.raw.ServeHTTP(w, r.WithContext(ctx))
+		return
+	}
 	answer, err := e.call(r.WithContext(ctx))
 	if err != nil {
 		fail(w, err)

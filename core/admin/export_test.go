@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -15,7 +16,7 @@ type Endpoint struct {
 
 // Endpoints are those that a server has.
 func Endpoints() (out []Endpoint) {
-	for _, e := range (&api{}).endpoints() {
+	for _, e := range (&api{Options{Metrics: http.NotFoundHandler()}}).endpoints() {
 		var needs []string
 		for p, name := range map[permission]string{see: "see", read: "read", act: "act"} {
 			if e.needs&p != 0 {

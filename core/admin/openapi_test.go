@@ -137,7 +137,7 @@ func TestOpenAPIHasTheParameters(t *testing.T) {
 	f := openOffice(t)
 	for path, operations := range readOpenAPI(t).Paths {
 		op, ok := operations["get"]
-		if !ok {
+		if !ok || path == "/metrics" { // a scraper may send what it likes
 			continue
 		}
 		var want []string
@@ -205,9 +205,12 @@ func TestOpenAPIHoldsForAnswers(t *testing.T) {
 				valid(name, "/components/schemas/Failure", got.body)
 				continue
 			}
-			media := got.header.Get("Content-Type")
+			media, _, _ := strings.Cut(got.header.Get("Content-Type"), ";")
 			if _, ok := doc.Paths[e.Path][strings.ToLower(e.Method)].Responses["200"].Content[media]; !ok {
 				t.Errorf("%s: the document has no %s", name, media)
+				continue
+			}
+			if media == "text/plain" {
 				continue
 			}
 			answers := []string{got.body}

@@ -48,7 +48,9 @@ type App struct {
 	store     *journal.Store  // nil without a journal
 	scheduler *core.Scheduler // nil without a journal
 	recalled  atomic.Pointer[recalled]
-	unguard   func() // ends tend and guard; nil without a journal
+	// observation is what is counted and traced; nil until the configuration is read.
+	observation atomic.Pointer[observation]
+	unguard     func() // ends tend and guard; nil without a journal
 
 	listeners []net.Listener
 	serving   sync.WaitGroup // accept loops
@@ -81,10 +83,14 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	}
 	c := a.current.config
 	a.live[a.current] = struct{}{}
+	if err := a.observeBy(c); err != nil {
+		return nil, err
+	}
+	a.observe(a.current)
 	a.server = ingest.New(ingest.Options{
 		MaxBody: c.Server.MaxBody, MaxInFlight: c.Server.MaxInFlight,
 		HeaderTimeout: c.Server.HeaderTimeout, BodyTimeout: c.Server.BodyTimeout, IdleTimeout: c.Server.IdleTimeout,
-		TrustedProxies: c.Server.TrustedProxies, Log: a.log, Ready: a.ready, Note: a.note,
+		TrustedProxies: c.Server.TrustedProxies, Log: a.log, Ready: a.ready, Note: a.note, Calls: a.observation.Load(),
 	})
 	a.server.Use(a.current.set)
 	if err := a.listen(c); err != nil {
@@ -317,6 +323,9 @@ func (a *App) release() {
 	if a.engine != nil {
 		a.engine.Stop()
 	}
+	if o := a.observation.Load(); o != nil {
+		o.Stop()
+	}
 	if a.unguard != nil {
 		a.unguard()
 	}
@@ -366,6 +375,7 @@ func (a *App) Reload(ctx context.Context) (err error) {
 		a.log.Warn("these keys have changed and take effect at the next start", "keys", keys)
 	}
 	a.setLevel(c)
+	a.observe(next)
 	a.current = next
 	a.live[next] = struct{}{}
 	drained := a.server.Use(next.set)

@@ -125,7 +125,7 @@ const (
 )
 
 func (a *App) openStore(ctx context.Context, o journal.Options) (err error) {
-	o.Node, o.Log = nodeName(o.Node), a.log
+	o.Node, o.Log, o.Committed = nodeName(o.Node), a.log, a.committed
 	if a.store, err = journal.Open(ctx, o); err != nil {
 		return atStart(err)
 	}

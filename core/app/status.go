@@ -13,7 +13,8 @@ func (a *App) adminOptions(c *config.Config) (admin.Options, error) {
 	started, kind := time.Now(), a.journalKind(c)
 	o := admin.Options{
 		Path: c.Admin.Socket(), Hosts: c.Admin.Hosts, Users: a.current.users, Reload: a.Reload, Log: a.log,
-		Status: func() admin.Status { return a.status(started, kind) },
+		Metrics: a.observation.Load().Handler(),
+		Status:  func() admin.Status { return a.status(started, kind) },
 	}
 	for _, addr := range c.Admin.TCP() {
 		o.TCP = append(o.TCP, addr.Address)

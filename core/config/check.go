@@ -18,6 +18,7 @@ func (d *decoder) check(c *Config) {
 	d.checkServer(c)
 	d.checkAdmin(c)
 	d.checkJournal(c)
+	d.checkTelemetry(c)
 	if len(c.Hooks) == 0 {
 		d.fail(nil, "there is no hook: add a table [hooks.NAME], the address that TrialKit calls")
 	}

@@ -37,6 +37,7 @@ type Config struct {
 	Log        Log
 	Admin      Admin
 	Journal    Journal
+	Telemetry  Telemetry
 	Hooks      []Hook
 	Transports []Transport
 	Routes     []Route

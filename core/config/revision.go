@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"maps"
 	"slices"
 )
 
@@ -24,10 +25,11 @@ func (c *Config) revision() string {
 		Log        Log
 		Admin      Admin
 		Journal    Journal
+		Telemetry  Telemetry
 		Hooks      []Hook
 		Transports []Transport
 		Routes     []route
-	}{c.Server, c.Log, c.Admin, c.Journal, c.Hooks, c.Transports, routes})
+	}{c.Server, c.Log, c.Admin, c.Journal, c.Telemetry, c.Hooks, c.Transports, routes})
 	if err != nil {
 		// Every type in it can be marshalled, and Settings came from Marshal.
 		panic("config: " + err.Error())
@@ -62,5 +64,8 @@ func (c *Config) RestartKeys(other *Config) []string {
 	changed("journal.url", c.Journal.URL == other.Journal.URL)
 	changed("journal.min_free", c.Journal.MinFree == other.Journal.MinFree)
 	changed("journal.node", c.Journal.Node == other.Journal.Node)
+	changed("telemetry.otlp", c.Telemetry.OTLP == other.Telemetry.OTLP)
+	changed("telemetry.sample", c.Telemetry.Sample == other.Telemetry.Sample)
+	changed("telemetry.headers", maps.Equal(c.Telemetry.Headers, other.Telemetry.Headers))
 	return keys
 }

@@ -44,6 +44,8 @@ func defaults() *Config {
 		},
 		Log:     Log{Level: slog.LevelInfo, Format: "auto"},
 		Journal: Journal{MinFree: 512 << 20},
+
+		Telemetry: Telemetry{Sample: 1},
 	}
 }
 
@@ -54,6 +56,7 @@ func (c *Config) fields() fields {
 		"log":        section(c.Log.fields()),
 		"admin":      section(c.adminFields()),
 		"journal":    section(c.Journal.fields()),
+		"telemetry":  section(c.Telemetry.fields()),
 		"hooks":      names(c.addHook),
 		"transports": names(c.addTransport),
 		"routes":     names(c.addRoute),

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/hookline/hookline/core"
@@ -27,6 +28,8 @@ type call struct {
 	dispatched bool        // something may have been sent
 	kept       Dispatcher  // that has the refused body, or nil
 	answered   bool        // the status line is written
+
+	traced func(status int, code core.Code) // told of the answer; nil without a trace
 }
 
 // handle is the one way in, so that no panic drops a connection.
@@ -118,8 +121,12 @@ func (c *call) serve(name string) *refusal {
 		return c.keep(set.dispatch, body, invalid(err))
 	}
 	ev.TraceParent = traceParent(r.Header)
+	given := ev.TraceParent != ""
 	ev.Stamp(c.hook.Hook.Hook, c.start)
 	c.ev = ev
+	if s.opts.Calls != nil {
+		c.traced = s.opts.Calls.Came(ev, given, strings.Join(r.Header["Tracestate"], ","))
+	}
 	return c.dispatch(set.dispatch, core.Arrival{Event: ev, Key: key, Queue: queue})
 }
 
@@ -232,6 +239,7 @@ func (c *call) dispatch(d Dispatcher, a core.Arrival) *refusal {
 	} else {
 		c.answer(&answer)
 	}
+	c.told(record.Status, answer.Code)
 	c.log(&answer)
 	if waited, ok := caller.gone(c.start); ok && !c.s.cut.Load() {
 		record.Gone = waited
@@ -290,6 +298,7 @@ func (c *call) refuse(f *refusal) {
 	}
 	answer := core.Refuse(f.code, f.why, f.hint, c.ev.ID, c.ev.Ref, f.unsure)
 	c.answer(&answer)
+	c.told(answer.Status, answer.Code)
 	if c.kept != nil {
 		c.kept.Answered(c.ev, core.AnswerRecord{Status: answer.Status, Code: answer.Code, Detail: answer.Detail})
 	}
@@ -312,6 +321,25 @@ func (c *call) refuse(f *refusal) {
 		attrs = append(attrs, slog.Any("error", f.err))
 	}
 	c.s.log.LogAttrs(c.r.Context(), level, "request refused", attrs...)
+}
+
+// told has the answer counted.
+func (c *call) told(status int, code core.Code) {
+	if c.traced != nil {
+		c.traced(status, code)
+		c.traced = nil
+	}
+	if c.s.opts.Calls == nil {
+		return
+	}
+	hook, kind := "", core.Kind("")
+	if c.hook != nil { // not what the caller wrote: that may be anything
+		hook = c.hook.Name
+	}
+	if c.ev != nil {
+		kind = c.ev.Kind
+	}
+	c.s.opts.Calls.Answered(hook, kind, code, time.Since(c.start))
 }
 
 // stamp gives a request that is no event an id and a ref, so that what the user
@@ -338,6 +366,7 @@ func (c *call) broken(p any) {
 	c.s.log.LogAttrs(c.r.Context(), slog.LevelError, "a part of Hookline panicked",
 		slog.String("event", c.ev.ID), slog.String("ref", c.ev.Ref), slog.String("hook", c.name),
 		slog.String("panic", what), slog.String("stack", string(debug.Stack())))
+	defer func() { c.told(http.StatusInternalServerError, core.Internal) }()
 	if c.answered {
 		return // the connection ends with too few bytes, which is an error to the caller
 	}

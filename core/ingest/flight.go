@@ -14,13 +14,14 @@ const unlimited = math.MaxInt64
 type flight struct {
 	n      atomic.Int64 // those under way, and 1 until it is retired
 	retire func()       // idempotent
+	ending atomic.Bool  // retired
 	idle   chan struct{}
 }
 
 func newFlight() *flight {
 	f := &flight{idle: make(chan struct{})}
 	f.n.Store(1)
-	f.retire = sync.OnceFunc(f.leave)
+	f.retire = sync.OnceFunc(func() { f.ending.Store(true); f.leave() })
 	return f
 }
 
@@ -48,3 +49,13 @@ func (f *flight) leave() {
 
 // count is how many are under way in a retired flight.
 func (f *flight) count() int64 { return f.n.Load() }
+
+// under is how many are under way in any flight. While it is being retired it may
+// be one less.
+func (f *flight) under() int64 {
+	n := f.n.Load()
+	if !f.ending.Load() {
+		n--
+	}
+	return max(n, 0)
+}

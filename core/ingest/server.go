@@ -63,6 +63,8 @@ type Options struct {
 	// Ready is asked by /readyz; nil is always ready. Its error is shown to
 	// everyone who can connect.
 	Ready func() error
+	// Calls, if set, hears of what is answered.
+	Calls core.Calls
 	// Note, if set, is what /readyz says beside "ready", "" for nothing.
 	Note func() string
 }
@@ -138,6 +140,12 @@ func New(o Options) *Server {
 		},
 	}
 	return s
+}
+
+// InFlight is how many events are under way.
+func (s *Server) InFlight() int {
+	n := s.flight.under() + s.late.under()
+	return int(n)
 }
 
 // generation is a set in use.

@@ -36,6 +36,9 @@ type Options struct {
 	// MinFree is how many bytes the disk of a SQLite file should have free: it is
 	// warned below.
 	MinFree int64
+	// Committed, if set, is told of each transaction of the writer: how long it
+	// took and how many changes it held. It must not block.
+	Committed func(took time.Duration, changes int)
 
 	times times // for tests
 }
@@ -64,7 +67,8 @@ type Store struct {
 	times  times
 	log    *slog.Logger
 	node   string
-	single bool // no other node can use this journal
+	single bool   // no other node can use this journal
+	file   string // of SQLite, or ""
 
 	lease      lease
 	onPromoted promotedFunc
@@ -119,7 +123,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	_, shared := s.engine.(*postgresEngine)
 	s.single = !shared
+	s.file = file
 	s.writer = newWriter(s.engine, o.Log)
+	s.writer.committed = o.Committed
 	go s.writer.run()
 	if err := s.register(ctx); err != nil {
 		s.writer.close(0)

@@ -72,6 +72,7 @@ const (
 	qEventActs       query = "acts of event"
 	qAuditDeliveries query = "audit of deliveries"
 	qAuditInsert     query = "audit insert"
+	qDepth           query = "depth"
 
 	qPruneFrom       query = "prune from"
 	qPruneUpto       query = "prune upto"
@@ -251,6 +252,16 @@ var queries = map[query]string{
 	qHoldBehind: `update deliveries set version = version + 1, state = 'held', due_at = null, reason = $1, updated_at = {now}
 		where open = 1 and head = 0 and state in ('queued', 'waiting', 'unknown') and route not in {texts $2}
 		returning seq`,
+
+	// Both parts have an index of their own, and a bound for a queue of any length.
+	qDepth: `select route, state, count(*), {now} - min(created_at) from (
+			select route, state, created_at from (
+				select route, state, created_at from deliveries where head = 1 limit $1) h
+			union all
+			select route, state, created_at from (
+				select route, state, created_at from deliveries where open = 1 and head = 0 limit $1) b) q
+		where state in ('queued', 'running', 'waiting', 'unknown', 'held')
+		group by route, state`,
 
 	qNodeInsert: `insert into nodes (id, name, started_at, renewed_at) values ($1, $2, {now}, {now})`,
 	qNodeRenew:  `update nodes set renewed_at = {now} where id = $1 returning id`,

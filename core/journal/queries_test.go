@@ -85,6 +85,7 @@ func TestPlans(t *testing.T) {
 			qTraceSeqs:    {"audit_at", []any{int64(1)}},
 			qTraceSet:     {"accepted_revision", []any{"r", int64(1)}},
 			qTraceNextSet: {"accepted_node", []any{"n", int64(1), "r"}},
+			qDepth:        {"deliveries_behind", []any{int64(9)}},
 		} {
 			got := plan(t, s, q, want.args...)
 			if !strings.Contains(got, want.index) {

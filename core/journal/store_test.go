@@ -334,3 +334,36 @@ func TestMinFree(t *testing.T) {
 		t.Error(l)
 	}
 }
+
+// Depths counts open deliveries, heads and those behind them, and nothing that has
+// ended.
+func TestDepths(t *testing.T) {
+	onEach(t, func(t *testing.T, url string) {
+		s := open(t, Options{URL: url})
+		running := begin1(t, s, "1", true)
+		begin1(t, s, "1", true) // behind it
+		ended := begin1(t, s, "2", true)
+		settled := make(chan error, 1)
+		s.Settle(ended.Delivery, core.Settlement{
+			State: core.StateDelivered, Code: transport.Delivered, Due: -1,
+			Settled: func(_ core.Promotion, err error) { settled <- err },
+		})
+		if err := <-settled; err != nil {
+			t.Fatal(err)
+		}
+		got, err := s.Depths(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		counts := map[core.State]int{}
+		for _, d := range got {
+			if d.Route != running.Route || d.Oldest < 0 || d.Oldest > time.Minute {
+				t.Errorf("%+v", d)
+			}
+			counts[d.State] = d.Count
+		}
+		if want := map[core.State]int{core.StateRunning: 1, core.StateQueued: 1}; !reflect.DeepEqual(counts, want) {
+			t.Errorf("got %v, want %v", counts, want)
+		}
+	})
+}

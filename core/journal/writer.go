@@ -134,6 +134,8 @@ type confirmer interface {
 type writer struct {
 	engine engine
 	log    *slog.Logger
+	// committed, if set, is told of each transaction.
+	committed func(took time.Duration, changes int)
 
 	mu      sync.Mutex
 	waiting []*op
@@ -414,8 +416,12 @@ func (w *writer) turn(ops []*op) {
 // write runs a batch and finishes its ops. With trouble it finishes those that
 // were written; the others have state opPicked still.
 func (w *writer) write(batch []*op) *trouble {
+	begun := time.Now()
 	err := w.engine.batch(batch)
 	if err == nil {
+		if w.committed != nil {
+			w.committed(time.Since(begun), len(batch))
+		}
 		w.health.good()
 		w.pause = 0
 		for _, o := range batch {

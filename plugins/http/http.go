@@ -87,7 +87,7 @@ func (t *Transport) Configure(_ context.Context, settings json.RawMessage) error
 }
 
 // Deliver implements [transport.Transport].
-func (t *Transport) Deliver(ctx context.Context, m *transport.Message) transport.Receipt {
+func (t *Transport) Deliver(ctx context.Context, m *transport.Message) (r transport.Receipt) {
 	if t.target == nil {
 		return notConfigured
 	}
@@ -101,6 +101,7 @@ func (t *Transport) Deliver(ctx context.Context, m *transport.Message) transport
 	if err != nil {
 		return refused(err)
 	}
+	defer func() { r.TargetTook = time.Since(start) }()
 	for pooled := true; ; pooled = false {
 		var c *conn
 		if pooled {

@@ -138,6 +138,10 @@ type Receipt struct {
 	// Detail is one line for an operator: an address, a system error. Never the
 	// payload, the target's answer or a secret.
 	Detail string
+
+	// TargetTook is how long the target took, connecting included; 0 if it was not
+	// asked or nobody measured. It is for the operator's metrics only.
+	TargetTook time.Duration
 }
 
 // Failed is a receipt for an attempt that did not succeed.

@@ -860,7 +860,10 @@ type Receipt struct {
 	Truncated    bool                 `protobuf:"varint,6,opt,name=truncated,proto3" json:"truncated,omitempty"`
 	RetryAfter   *durationpb.Duration `protobuf:"bytes,7,opt,name=retry_after,json=retryAfter,proto3" json:"retry_after,omitempty"`
 	// One line for an operator; never the payload, the answer or a secret.
-	Detail        string `protobuf:"bytes,8,opt,name=detail,proto3" json:"detail,omitempty"`
+	Detail string `protobuf:"bytes,8,opt,name=detail,proto3" json:"detail,omitempty"`
+	// How long the target took, connecting included; absent if it was not asked or
+	// the plugin does not measure it. It is for the operator's metrics only.
+	TargetTook    *durationpb.Duration `protobuf:"bytes,9,opt,name=target_took,json=targetTook,proto3" json:"target_took,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -951,6 +954,13 @@ func (x *Receipt) GetDetail() string {
 	return ""
 }
 
+func (x *Receipt) GetTargetTook() *durationpb.Duration {
+	if x != nil {
+		return x.TargetTook
+	}
+	return nil
+}
+
 var File_plugins_transportpb_transport_proto protoreflect.FileDescriptor
 
 const file_plugins_transportpb_transport_proto_rawDesc = "" +
@@ -1013,7 +1023,7 @@ const file_plugins_transportpb_transport_proto_rawDesc = "" +
 	"\fCheckRequest\x123\n" +
 	"\atimeout\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\atimeout\"N\n" +
 	"\rCheckResponse\x12=\n" +
-	"\areceipt\x18\x01 \x01(\v2#.hookline.transport.v1alpha.ReceiptR\areceipt\"\xa7\x02\n" +
+	"\areceipt\x18\x01 \x01(\v2#.hookline.transport.v1alpha.ReceiptR\areceipt\"\xe3\x02\n" +
 	"\aReceipt\x12:\n" +
 	"\x06effect\x18\x01 \x01(\x0e2\".hookline.transport.v1alpha.EffectR\x06effect\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\tR\x04code\x12#\n" +
@@ -1023,7 +1033,9 @@ const file_plugins_transportpb_transport_proto_rawDesc = "" +
 	"\ttruncated\x18\x06 \x01(\bR\ttruncated\x12:\n" +
 	"\vretry_after\x18\a \x01(\v2\x19.google.protobuf.DurationR\n" +
 	"retryAfter\x12\x16\n" +
-	"\x06detail\x18\b \x01(\tR\x06detail*V\n" +
+	"\x06detail\x18\b \x01(\tR\x06detail\x12:\n" +
+	"\vtarget_took\x18\t \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"targetTook*V\n" +
 	"\x06Effect\x12\x16\n" +
 	"\x12EFFECT_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vEFFECT_NONE\x10\x01\x12\x0f\n" +
@@ -1082,21 +1094,22 @@ var file_plugins_transportpb_transport_proto_depIdxs = []int32{
 	13, // 9: hookline.transport.v1alpha.CheckResponse.receipt:type_name -> hookline.transport.v1alpha.Receipt
 	0,  // 10: hookline.transport.v1alpha.Receipt.effect:type_name -> hookline.transport.v1alpha.Effect
 	16, // 11: hookline.transport.v1alpha.Receipt.retry_after:type_name -> google.protobuf.Duration
-	1,  // 12: hookline.transport.v1alpha.TransportService.Describe:input_type -> hookline.transport.v1alpha.DescribeRequest
-	3,  // 13: hookline.transport.v1alpha.TransportService.Configure:input_type -> hookline.transport.v1alpha.ConfigureRequest
-	6,  // 14: hookline.transport.v1alpha.TransportService.Deliver:input_type -> hookline.transport.v1alpha.DeliverRequest
-	8,  // 15: hookline.transport.v1alpha.TransportService.Stream:input_type -> hookline.transport.v1alpha.StreamRequest
-	11, // 16: hookline.transport.v1alpha.TransportService.Check:input_type -> hookline.transport.v1alpha.CheckRequest
-	2,  // 17: hookline.transport.v1alpha.TransportService.Describe:output_type -> hookline.transport.v1alpha.DescribeResponse
-	4,  // 18: hookline.transport.v1alpha.TransportService.Configure:output_type -> hookline.transport.v1alpha.ConfigureResponse
-	7,  // 19: hookline.transport.v1alpha.TransportService.Deliver:output_type -> hookline.transport.v1alpha.DeliverResponse
-	10, // 20: hookline.transport.v1alpha.TransportService.Stream:output_type -> hookline.transport.v1alpha.StreamResponse
-	12, // 21: hookline.transport.v1alpha.TransportService.Check:output_type -> hookline.transport.v1alpha.CheckResponse
-	17, // [17:22] is the sub-list for method output_type
-	12, // [12:17] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	16, // 12: hookline.transport.v1alpha.Receipt.target_took:type_name -> google.protobuf.Duration
+	1,  // 13: hookline.transport.v1alpha.TransportService.Describe:input_type -> hookline.transport.v1alpha.DescribeRequest
+	3,  // 14: hookline.transport.v1alpha.TransportService.Configure:input_type -> hookline.transport.v1alpha.ConfigureRequest
+	6,  // 15: hookline.transport.v1alpha.TransportService.Deliver:input_type -> hookline.transport.v1alpha.DeliverRequest
+	8,  // 16: hookline.transport.v1alpha.TransportService.Stream:input_type -> hookline.transport.v1alpha.StreamRequest
+	11, // 17: hookline.transport.v1alpha.TransportService.Check:input_type -> hookline.transport.v1alpha.CheckRequest
+	2,  // 18: hookline.transport.v1alpha.TransportService.Describe:output_type -> hookline.transport.v1alpha.DescribeResponse
+	4,  // 19: hookline.transport.v1alpha.TransportService.Configure:output_type -> hookline.transport.v1alpha.ConfigureResponse
+	7,  // 20: hookline.transport.v1alpha.TransportService.Deliver:output_type -> hookline.transport.v1alpha.DeliverResponse
+	10, // 21: hookline.transport.v1alpha.TransportService.Stream:output_type -> hookline.transport.v1alpha.StreamResponse
+	12, // 22: hookline.transport.v1alpha.TransportService.Check:output_type -> hookline.transport.v1alpha.CheckResponse
+	18, // [18:23] is the sub-list for method output_type
+	13, // [13:18] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_plugins_transportpb_transport_proto_init() }
