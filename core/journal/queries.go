@@ -70,6 +70,10 @@ const (
 	qEventActs          query = "acts of event"
 	qAuditDeliveries    query = "audit of deliveries"
 	qAuditInsert        query = "audit insert"
+	qTroubles           query = "troubles"
+	qFirstNode          query = "first node"
+	qNewestEvent        query = "newest event"
+	qArrivals           query = "arrivals"
 )
 
 const (
@@ -274,6 +278,18 @@ var queries = map[query]string{
 			t.reply_type, t.reply, t.truncated, t.retry_after_us, t.detail
 		from attempts t where t.delivery_seq in (select seq from deliveries where event_seq = $1)
 		order by t.delivery_seq, t.n`,
+
+	// SQLite takes a partial index only where its condition stands word for word.
+	qTroubles: `select d.route, e.ref, d.head, d.due_at, d.updated_at, d.ended_at
+		from (select seq, event_seq, route, state, head, due_at, updated_at, ended_at from deliveries
+			where state = $1 and state in ('waiting', 'unknown', 'held', 'dead', 'cancelled', 'rejected', 'skipped')
+			order by seq desc limit $2) d
+		join events e on e.seq = d.event_seq
+		where d.state = 'held' or d.head = 1 and d.due_at is null or d.ended_at >= $3
+		order by d.seq desc`,
+	qFirstNode:   `select min(id) from nodes`,
+	qNewestEvent: `select max(seq) from events`,
+	qArrivals:    `select hook, max(received_at), max(seq) from events where seq > $1 and refused_code = '' group by hook`,
 }
 
 // listed completes the text of a list; its limit is argument n.

@@ -84,6 +84,7 @@ func TestPlans(t *testing.T) {
 			qEventsOfRecord:     {"events_record", []any{int64(1), int64(1), int64(1), "", "", "", int64(0), "1", int64(9)}},
 			qDeliveriesOfRecord: {"events_record", []any{int64(1), "", "", "[]", "", "1", int64(9)}},
 			qDeliveriesOfEvent:  {"deliveries_event", []any{int64(1), "", "", "[]", "", int64(1), int64(9)}},
+			qTroubles:           {"deliveries_state", []any{"dead", int64(9), int64(1)}},
 			qRecover:            {"deliveries_head", []any{"c", "r", "[]", "me"}},
 		} {
 			got := plan(t, s, q, want.args...)
