@@ -37,6 +37,7 @@ type Config struct {
 	Log        Log
 	Admin      Admin
 	Journal    Journal
+	Alerts     Alerts
 	Hooks      []Hook
 	Transports []Transport
 	Routes     []Route
@@ -87,6 +88,7 @@ type Hook struct {
 	AcceptedStatus int           // 202 or 200
 	LoopLimit      int           // events a minute of one record that are sent at once; 0: any number
 	Dedup          time.Duration // how long a caller's own id of an event is remembered; 0: not at all
+	QuietAfter     time.Duration // without an event, and it is an alert; 0: never
 }
 
 // Transport is a configured instance of a transport plugin.

@@ -24,10 +24,11 @@ func (c *Config) revision() string {
 		Log        Log
 		Admin      Admin
 		Journal    Journal
+		Alerts     Alerts
 		Hooks      []Hook
 		Transports []Transport
 		Routes     []route
-	}{c.Server, c.Log, c.Admin, c.Journal, c.Hooks, c.Transports, routes})
+	}{c.Server, c.Log, c.Admin, c.Journal, c.Alerts, c.Hooks, c.Transports, routes})
 	if err != nil {
 		// Every type in it can be marshalled, and Settings came from Marshal.
 		panic("config: " + err.Error())

@@ -44,6 +44,7 @@ func defaults() *Config {
 		},
 		Log:     Log{Level: slog.LevelInfo, Format: "auto"},
 		Journal: Journal{MinFree: 512 << 20},
+		Alerts:  Alerts{CircuitAfter: 5 * time.Minute},
 	}
 }
 
@@ -54,6 +55,7 @@ func (c *Config) fields() fields {
 		"log":        section(c.Log.fields()),
 		"admin":      section(c.adminFields()),
 		"journal":    section(c.Journal.fields()),
+		"alerts":     section(c.Alerts.fields()),
 		"hooks":      names(c.addHook),
 		"transports": names(c.addTransport),
 		"routes":     names(c.addRoute),
@@ -107,6 +109,7 @@ func (c *Config) addHook(name string) fields {
 		"accepted_status": acceptedStatus(&h.AcceptedStatus),
 		"loop_limit":      integer(&h.LoopLimit, 0, 100_000),
 		"dedup":           between(&h.Dedup, 0, maxDedup),
+		"quiet_after":     between(&h.QuietAfter, 0, maxQuiet),
 	}
 }
 

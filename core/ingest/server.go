@@ -63,6 +63,9 @@ type Options struct {
 	// Ready is asked by /readyz; nil is always ready. Its error is shown to
 	// everyone who can connect.
 	Ready func() error
+	// Saw, if set, is told of a hook's events, wrong passwords and lost callers. ref
+	// is the event's. It must not block.
+	Saw func(hook string, what Sight, ref string)
 	// Note, if set, is what /readyz says beside "ready", "" for nothing.
 	Note func() string
 }
