@@ -24,6 +24,7 @@ var views = map[string]any{
 	"Delivery": admin.Delivery{}, "DeliveryPage": admin.DeliveryPage{}, "DeliveryDetail": admin.DeliveryDetail{},
 	"Message": admin.Message{}, "Attempt": admin.Attempt{}, "Done": admin.Done{},
 	"Verification": journal.Verification{}, "Finding": journal.Finding{}, "Head": journal.Head{},
+	"Alert": admin.Alert{}, "AlertList": admin.AlertList{},
 	"Act": admin.Act{}, "ActResult": admin.ActResult{}, "ActResults": admin.ActResults{},
 }
 
