@@ -132,6 +132,9 @@ func printReport(w io.Writer, r *app.CheckReport) {
 		}
 		fmt.Fprintf(w, "  its target %s\n", verdict)
 	}
+	if r.Alerts != "" {
+		fmt.Fprintln(w, "alerts → transport", r.Alerts)
+	}
 	if !r.Journal.OK {
 		fmt.Fprint(w, "journal CANNOT be used: ", r.Journal.Detail, "\n")
 	} else {

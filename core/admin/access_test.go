@@ -102,6 +102,9 @@ func openOffice(t *testing.T, change ...func(*admin.Options)) *office {
 		Status: func() admin.Status {
 			return admin.Status{Version: "1", Revision: "r", Journal: "memory", Hooks: []string{"demo"}, Routes: []string{}, Recalled: &admin.Recalled{Why: "bad"}}
 		},
+		Alerts: func() admin.AlertList {
+			return admin.AlertList{Transport: "ops", Alerts: []admin.Alert{{Alert: "dead", Subject: "ehr", Refs: []string{"HK-1"}}}}
+		},
 		Viewed: func(_ context.Context, actor, what, eventID string) error {
 			f.mu.Lock()
 			defer f.mu.Unlock()
@@ -322,6 +325,7 @@ var harmless = []string{
 	"Redriven.ID", "Redriven.EventID", "Redriven.Ref",
 	"Stats.Engine", "Stats.Where", "Stats.Tables", "Stats.Deliveries", "StatsEvent.ID", "StatsEvent.Ref", "StatsDelivery.ID", "StatsDelivery.Event",
 	"StatsDelivery.Route", "StatsDelivery.State", "Backup.File", "Pruned.Hook", "Pruned.What", "BackupAsk.File",
+	"Alert.Alert", "Alert.Subject", "Alert.Text", "Alert.Refs", "AlertList.Transport",
 	"Head.Hash", "Finding.What", "Finding.Table", "Finding.ID", "Finding.Detail",
 	"Status.Version", "Status.Revision", "Status.Journal", "Status.Hooks", "Status.Routes", "Recalled.Why",
 	"EventFacts.ID", "EventFacts.Ref", "EventFacts.Hook", "EventFacts.Study", "EventFacts.Stage", "EventFacts.Kind", "EventFacts.TransID",

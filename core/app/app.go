@@ -16,6 +16,7 @@ import (
 
 	"github.com/hookline/hookline/core"
 	"github.com/hookline/hookline/core/admin"
+	"github.com/hookline/hookline/core/alerts"
 	"github.com/hookline/hookline/core/config"
 	"github.com/hookline/hookline/core/ingest"
 	"github.com/hookline/hookline/core/journal"
@@ -36,6 +37,8 @@ type Options struct {
 	// ShowScriptOutput, if set, gets what scripts log and throw. It may hold
 	// record contents: for development only.
 	ShowScriptOutput func(script, deliveryID, text string)
+	// AlertTimes are [alerts.Usual] unless a test is in a hurry.
+	AlertTimes alerts.Times
 }
 
 // App is a running Hookline. A test starts it on port 0 as main does.
@@ -47,6 +50,7 @@ type App struct {
 
 	store     *journal.Store  // nil without a journal
 	scheduler *core.Scheduler // nil without a journal
+	vigil     *vigil          // nil before New and in Check
 	recalled  atomic.Pointer[recalled]
 	// observation is what is counted and traced; nil until the configuration is read.
 	observation atomic.Pointer[observation]
@@ -87,10 +91,12 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		return nil, err
 	}
 	a.observe(a.current)
+	a.vigil = newVigil(a)
 	a.server = ingest.New(ingest.Options{
 		MaxBody: c.Server.MaxBody, MaxInFlight: c.Server.MaxInFlight,
 		HeaderTimeout: c.Server.HeaderTimeout, BodyTimeout: c.Server.BodyTimeout, IdleTimeout: c.Server.IdleTimeout,
 		TrustedProxies: c.Server.TrustedProxies, Log: a.log, Ready: a.ready, Note: a.note, Calls: a.observation.Load(),
+		Saw: a.vigil.saw,
 	})
 	a.server.Use(a.current.set)
 	if err := a.listen(c); err != nil {
@@ -99,6 +105,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if a.scheduler != nil {
 		a.scheduler.Use(a.current.dispatcher)
 	}
+	a.vigil.begin()
 	for _, l := range a.listeners {
 		a.serving.Go(func() {
 			if err := a.server.Serve(l); err != nil {
@@ -309,6 +316,9 @@ func (a *App) release() {
 	}
 	for _, l := range a.listeners {
 		_ = l.Close()
+	}
+	if a.vigil != nil {
+		a.vigil.stop()
 	}
 	if a.scheduler != nil {
 		a.scheduler.Stop()

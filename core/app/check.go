@@ -27,6 +27,7 @@ type CheckReport struct {
 	Scripts      []ScriptReport      `json:"scripts"`
 	Certificates []CertificateReport `json:"certificates"`
 	Journal      JournalReport       `json:"journal"`
+	Alerts       string              `json:"alerts,omitempty"` // the transport that they go to
 }
 
 // JournalReport says whether the journal could be opened. Nothing is created.
@@ -104,6 +105,7 @@ func Check(ctx context.Context, c *config.Config, log *slog.Logger, probe bool) 
 		return nil, &Unusable{Path: c.Path, Err: err}
 	}
 	r.transports(ctx, c, g, probe)
+	r.Alerts = c.Alerts.Transport
 	r.Journal = inspectJournal(ctx, c, probe)
 	return r, nil
 }
@@ -169,17 +171,28 @@ func (r *CheckReport) transports(ctx context.Context, c *config.Config, g *gener
 }
 
 func (r *CheckReport) certificates(c *config.Config) error {
-	for _, of := range []struct {
-		section string
-		files   config.TLS
-	}{{"server.tls", c.Server.TLS}, {"admin.tls", c.Admin.TLS}} {
-		if of.files.Enabled() {
-			if err := r.certificate(of.section, of.files); err != nil {
-				return err
-			}
+	for _, of := range certificateFiles(c) {
+		if err := r.certificate(of.section, of.files); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// sectionTLS is the TLS of a section of the configuration.
+type sectionTLS struct {
+	section string
+	files   config.TLS
+}
+
+// certificateFiles are those that the configuration names.
+func certificateFiles(c *config.Config) (out []sectionTLS) {
+	for _, of := range []sectionTLS{{"server.tls", c.Server.TLS}, {"admin.tls", c.Admin.TLS}} {
+		if of.files.Enabled() {
+			out = append(out, of)
+		}
+	}
+	return out
 }
 
 func (r *CheckReport) certificate(section string, files config.TLS) error {

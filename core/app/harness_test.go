@@ -28,6 +28,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/hookline/hookline/core"
+	"github.com/hookline/hookline/core/alerts"
 	"github.com/hookline/hookline/core/app"
 	"github.com/hookline/hookline/core/config"
 	"github.com/hookline/hookline/plugins"
@@ -190,6 +191,8 @@ type daemon struct {
 	logs *logs
 	cut  bool // Stop is to end what is in flight
 
+	alertTimes alerts.Times // the usual ones if zero
+
 	strict bool // bad files are not made up for by the journal
 
 	client *http.Client
@@ -265,6 +268,8 @@ func (d *daemon) boot() error {
 	options := app.Options{
 		Load: d.load,
 		Log:  slog.New(slog.NewTextHandler(d.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
+
+		AlertTimes: d.alertTimes,
 	}
 	if !d.strict {
 		options.Recall = &app.Recall{

@@ -15,6 +15,7 @@ func (a *App) adminOptions(c *config.Config) (admin.Options, error) {
 		Path: c.Admin.Socket(), Hosts: c.Admin.Hosts, Users: a.current.users, Reload: a.Reload, Log: a.log,
 		Metrics: a.observation.Load().Handler(),
 		Status:  func() admin.Status { return a.status(started, kind) },
+		Alerts:  a.vigil.list,
 	}
 	for _, addr := range c.Admin.TCP() {
 		o.TCP = append(o.TCP, addr.Address)

@@ -19,6 +19,7 @@ func (d *decoder) check(c *Config) {
 	d.checkAdmin(c)
 	d.checkJournal(c)
 	d.checkTelemetry(c)
+	d.checkAlerts(c)
 	if len(c.Hooks) == 0 {
 		d.fail(nil, "there is no hook: add a table [hooks.NAME], the address that TrialKit calls")
 	}
@@ -122,7 +123,7 @@ func (d *decoder) checkTransport(c *Config, t *Transport) {
 			}
 		}
 	}
-	if !slices.ContainsFunc(c.Routes, func(r Route) bool { return r.Transport == t.Name }) && len(c.Routes) > 0 {
+	if !slices.ContainsFunc(c.Routes, func(r Route) bool { return r.Transport == t.Name }) && len(c.Routes) > 0 && c.Alerts.Transport != t.Name {
 		d.warn(at, "is used by no route")
 	}
 }

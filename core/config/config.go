@@ -38,6 +38,7 @@ type Config struct {
 	Admin      Admin
 	Journal    Journal
 	Telemetry  Telemetry
+	Alerts     Alerts
 	Hooks      []Hook
 	Transports []Transport
 	Routes     []Route
@@ -89,6 +90,7 @@ type Hook struct {
 	LoopLimit      int           // events a minute of one record that are sent at once; 0: any number
 	Dedup          time.Duration // how long a caller's own id of an event is remembered; 0: not at all
 	Retention      Retention
+	QuietAfter     time.Duration // without an event, and it is an alert; 0: never
 }
 
 // Transport is a configured instance of a transport plugin.

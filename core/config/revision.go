@@ -26,10 +26,11 @@ func (c *Config) revision() string {
 		Admin      Admin
 		Journal    Journal
 		Telemetry  Telemetry
+		Alerts     Alerts
 		Hooks      []Hook
 		Transports []Transport
 		Routes     []route
-	}{c.Server, c.Log, c.Admin, c.Journal, c.Telemetry, c.Hooks, c.Transports, routes})
+	}{c.Server, c.Log, c.Admin, c.Journal, c.Telemetry, c.Alerts, c.Hooks, c.Transports, routes})
 	if err != nil {
 		// Every type in it can be marshalled, and Settings came from Marshal.
 		panic("config: " + err.Error())

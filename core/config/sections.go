@@ -46,6 +46,7 @@ func defaults() *Config {
 		Journal: Journal{MinFree: 512 << 20},
 
 		Telemetry: Telemetry{Sample: 1},
+		Alerts:    Alerts{CircuitAfter: 5 * time.Minute},
 	}
 }
 
@@ -57,6 +58,7 @@ func (c *Config) fields() fields {
 		"admin":      section(c.adminFields()),
 		"journal":    section(c.Journal.fields()),
 		"telemetry":  section(c.Telemetry.fields()),
+		"alerts":     section(c.Alerts.fields()),
 		"hooks":      names(c.addHook),
 		"transports": names(c.addTransport),
 		"routes":     names(c.addRoute),
@@ -111,6 +113,7 @@ func (c *Config) addHook(name string) fields {
 		"loop_limit":      integer(&h.LoopLimit, 0, 100_000),
 		"dedup":           between(&h.Dedup, 0, maxDedup),
 		"retention":       section(h.Retention.fields()),
+		"quiet_after":     between(&h.QuietAfter, 0, maxQuiet),
 	}
 }
 

@@ -193,6 +193,7 @@ func (c *call) authenticate() *refusal {
 		email, password, ok = credential.ParseBasic(values[0])
 	}
 	if !ok {
+		c.s.saw(c.name, Denied, "")
 		return &refusal{
 			code: core.Unauthorized, why: "Hookline cannot read the email and password that TrialKit sent" + look,
 			hint: "send one Authorization header of the scheme Basic. " + hint,
@@ -207,6 +208,7 @@ func (c *call) authenticate() *refusal {
 			hint: fmt.Sprintf("a check of the bcrypt hash in hooks.%s.password did not get its turn within %s; the log says who sends wrong passwords", c.name, c.s.checker.Wait),
 		}
 	default:
+		c.s.saw(c.name, Denied, "")
 		return &refusal{
 			code: core.Unauthorized, why: "Hookline does not know the email and password that TrialKit sent" + look,
 			hint: hint,
@@ -228,6 +230,7 @@ func (c *call) dispatch(d Dispatcher, a core.Arrival) *refusal {
 		}
 		return journalUnavailable(err)
 	}
+	c.s.saw(ev.Hook.Name, Came, ev.Ref)
 	answer := core.Compose(ev, result.Outcomes)
 	record := core.AnswerRecord{Status: answer.Status, Code: answer.Code, Detail: answer.Detail}
 	if c.s.draining.Load() {
@@ -243,6 +246,7 @@ func (c *call) dispatch(d Dispatcher, a core.Arrival) *refusal {
 	c.log(&answer)
 	if waited, ok := caller.gone(c.start); ok && !c.s.cut.Load() {
 		record.Gone = waited
+		c.s.saw(ev.Hook.Name, Gone, ev.Ref)
 		c.logGone(waited, &answer)
 	}
 	if !result.Duplicate { // the first call's answer stays on record

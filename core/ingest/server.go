@@ -65,6 +65,9 @@ type Options struct {
 	Ready func() error
 	// Calls, if set, hears of what is answered.
 	Calls core.Calls
+	// Saw, if set, is told of a hook's events, wrong passwords and lost callers. ref
+	// is the event's. It must not block.
+	Saw func(hook string, what Sight, ref string)
 	// Note, if set, is what /readyz says beside "ready", "" for nothing.
 	Note func() string
 }

@@ -74,6 +74,7 @@ type Store struct {
 	onPromoted promotedFunc
 	keyed      atomic.Int64 // keys written
 	pruner     pruner
+	disk       *diskWatch // nil if it is not looked at
 
 	stop    chan struct{}
 	routine sync.WaitGroup
@@ -136,6 +137,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	if file != "" && o.MinFree > 0 {
 		d := &diskWatch{dir: filepath.Dir(file), min: o.MinFree, log: o.Log}
+		s.disk = d
 		d.look()
 		s.routine.Go(func() { s.every(o.times.disk, d.look) })
 	}

@@ -73,6 +73,10 @@ const (
 	qAuditDeliveries query = "audit of deliveries"
 	qAuditInsert     query = "audit insert"
 	qDepth           query = "depth"
+	qTroubles        query = "troubles"
+	qFirstNode       query = "first node"
+	qNewestEvent     query = "newest event"
+	qArrivals        query = "arrivals"
 
 	qPruneFrom       query = "prune from"
 	qPruneUpto       query = "prune upto"
@@ -369,6 +373,17 @@ var queries = map[query]string{
 	qTraceSet: `select node, config_sha, scripts, at from accepted where revision = $1
 		order by case when at <= $2 then 0 else 1 end, abs(at - $2), seq desc limit 1`,
 	qTraceNextSet: `select revision, at from accepted where node = $1 and at > $2 and revision <> $3 order by seq limit 1`,
+	// SQLite takes a partial index only where its condition stands word for word.
+	qTroubles: `select d.route, e.ref, d.head, d.due_at, d.updated_at, d.ended_at
+		from (select seq, event_seq, route, state, head, due_at, updated_at, ended_at from deliveries
+			where state = $1 and state in ('waiting', 'unknown', 'held', 'dead', 'cancelled', 'rejected', 'skipped')
+			order by seq desc limit $2) d
+		join events e on e.seq = d.event_seq
+		where d.state = 'held' or d.head = 1 and d.due_at is null or d.ended_at >= $3
+		order by d.seq desc`,
+	qFirstNode:   `select min(id) from nodes`,
+	qNewestEvent: `select max(seq) from events`,
+	qArrivals:    `select hook, max(received_at), max(seq) from events where seq > $1 and refused_code = '' group by hook`,
 }
 
 // textOf is a query's text: of a search, which is made as it is asked for, the query
