@@ -87,7 +87,7 @@ func TestDocumented(t *testing.T) {
 	c := defaults()
 	for name, fs := range map[string]fields{
 		"server": c.Server.fields(), "log": c.Log.fields(), "admin": {"listen": nil}, "server.tls": {"cert_file": nil, "key_file": nil},
-		"journal": c.Journal.fields(), "transports.circuit": (&Circuit{}).fields(), "routes.retry": retryFields(&core.Retry{}),
+		"journal": c.Journal.fields(), "telemetry": c.Telemetry.fields(), "transports.circuit": (&Circuit{}).fields(), "routes.retry": retryFields(&core.Retry{}),
 		"hooks": c.addHook("x"), "transports": c.addTransport("x"), "routes": c.addRoute("x"),
 	} {
 		for key := range fs {
