@@ -168,6 +168,7 @@ func TestLaneOrderOfReleaseAndReplay(t *testing.T) {
 func TestReplayShapes(t *testing.T) {
 	onEach(t, func(t *testing.T, url string) {
 		s := open(t, Options{URL: url})
+		unaudited.Store(s, true)
 		ctx := context.Background()
 		ev := newEvent("1")
 		p := place(ev, "r", true)
