@@ -260,7 +260,7 @@ func factsOf(r *journal.EventRow) EventFacts {
 	f := EventFacts{
 		ID: r.ID, Ref: r.Ref, Kind: r.Kind, TransID: r.TransID, FormID: r.FormID, FormName: r.FormName,
 		WorkflowID: r.Workflow.ID, WorkflowName: r.Workflow.Name,
-		ReceivedAt: Time{r.ReceivedAt}, TraceParent: r.TraceParent, Size: r.Size, Revision: r.Event.Revision, Origin: r.Event.Origin,
+		ReceivedAt: Time{r.ReceivedAt}, TraceParent: r.TraceParent, Size: r.Size, Revision: r.Revision, Origin: r.Origin,
 	}
 	if h := r.Hook; h != nil {
 		f.Hook, f.Study, f.Stage = h.Name, h.Study, string(h.Stage)

@@ -78,7 +78,7 @@ func (d redriver) Place(ctx context.Context, actor, reason string, detail *journ
 	for _, route := range d.app.current.dispatcher.Router.Match(detail.Event) {
 		if !had[route.Name] {
 			wanted = append(wanted, &core.Delivery{
-				ID: uuid.Must(uuid.NewV7()).String(), Event: detail.Event, Route: route.Name, Lane: detail.Event.Lane(route.Name),
+				ID: uuid.Must(uuid.NewV7()).String(), Event: detail.Event, Route: route.Name, Lane: detail.Lane(route.Name),
 			})
 		}
 	}
