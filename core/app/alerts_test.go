@@ -400,9 +400,12 @@ func TestAlertQuiet(t *testing.T) {
 	d.update("319", transport.Delivered)
 	o.await(t, "quiet demo cleared")
 	d.reload(toml("0s"))
+	// It may have been quiet again before the reload: it begins and ends by turns.
 	short, _ := o.messages(t)
-	if len(short) > 2 { // it was quiet again before the reload
-		o.exactly(t, "quiet demo raised", "quiet demo cleared", "quiet demo raised")
+	for i, got := range short {
+		if want := []string{"quiet demo raised", "quiet demo cleared"}[i%2]; got != want {
+			t.Errorf("%q", short)
+		}
 	}
 	eventually(t, "no alert", func() bool { short, _ := d.list(); return len(short) == 0 })
 }
@@ -446,14 +449,16 @@ func TestAlertThatNobodyHeard(t *testing.T) {
 	d.knock("demo", 5)
 	eventually(t, "a try", func() bool { return len(o.got()) > 0 })
 	d.logs.wait(t, "alert cleared", "subject=demo")
-	o.down.Store(false)
 	d.knock("side", 5)
+	o.await(t, "unauthorized side raised") // in vain; the tries of the other are over
+	o.down.Store(false)
+	d.knock("side", 5) // on a slow machine it may be over already
 	o.await(t, "unauthorized side cleared")
 	short, _ := o.messages(t)
 	if slices.Contains(short, "unauthorized demo cleared") {
 		t.Errorf("%q", short)
 	}
-	if i := slices.Index(short, "unauthorized side raised"); !slices.Equal(short[i:], []string{"unauthorized side raised", "unauthorized side cleared"}) {
+	if i := slices.Index(short, "unauthorized side raised"); slices.Contains(short[i:], "unauthorized demo raised") {
 		t.Errorf("%q", short)
 	}
 }
