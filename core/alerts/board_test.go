@@ -230,7 +230,7 @@ func TestTexts(t *testing.T) {
 
 func TestDenied(t *testing.T) {
 	tally := NewTally(Usual)
-	at := func(d time.Duration) time.Time { return start.Add(d) }
+	at := start.Add
 	active := func(d time.Duration) []Condition { return tally.Conditions("h", at(d)) }
 	for i := range 4 {
 		tally.Denied("h", at(time.Duration(i)*time.Minute))

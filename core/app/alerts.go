@@ -181,18 +181,17 @@ func (v *vigil) journal(ctx context.Context, f *findings, c *config.Config) {
 	defer cancel()
 	ours := []alerts.Name{alerts.Dead, alerts.Held, alerts.Quiet}
 	first, err := s.First(ctx)
+	if err == nil && s.Shared() {
+		err = v.arrivals(ctx) // also while another tells: it may be the first to end
+	}
 	if err == nil && !first {
 		for _, name := range ours {
 			f.Elsewhere[name] = true
 		}
-		v.upto = 0 // another's looks do not count here
 		return
 	}
 	if err == nil {
 		err = v.troubles(ctx, f)
-	}
-	if err == nil && s.Shared() {
-		err = v.arrivals(ctx)
 	}
 	if err != nil { // the log says it, and journal_unavailable
 		f.Active = slices.DeleteFunc(f.Active, func(c alerts.Condition) bool { return slices.Contains(ours, c.Alert) })
