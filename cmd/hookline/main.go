@@ -118,7 +118,7 @@ Start with:  hookline demo`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usage(fmt.Errorf("%w; see %s --help", err, c.CommandPath()))
 	})
-	root.AddCommand(serveCommand(), reloadCommand(), checkCommand(), eventsCommand(), deliveriesCommand(), sendCommand(), sinkCommand(), demoCommand(), versionCommand())
+	root.AddCommand(serveCommand(), reloadCommand(), checkCommand(), eventsCommand(), deliveriesCommand(), explainCommand(), sendCommand(), sinkCommand(), demoCommand(), versionCommand())
 	return root
 }
 
