@@ -187,7 +187,7 @@ func explainEvent(w *bytes.Buffer, e *admin.Explanation) {
 		}
 		_ = t.Flush()
 	}
-	fmt.Fprintf(w, "\nRECEIVED, %s\n", measure(e.Body))
+	fmt.Fprintf(w, "\nRECEIVED, %s\n", printable(measure(e.Body)))
 	write(w, e.Body)
 }
 
@@ -280,10 +280,10 @@ func explainDelivery(w *bytes.Buffer, e *admin.Explanation, d *admin.ExplainedDe
 	}
 	printActs(w, d.Acts)
 	if note := sentNote(e, d); note != "" {
-		fmt.Fprintf(w, "  sent: %s\n", note)
+		fmt.Fprintf(w, "  sent: %s\n", printable(note))
 	}
 	for _, m := range d.Sent {
-		fmt.Fprintf(w, "  sent: message %s, %s, %s\n", printable(m.ID), printable(m.ContentType), measure(m.Payload))
+		fmt.Fprintf(w, "  sent: message %s, %s, %s\n", printable(m.ID), printable(m.ContentType), printable(measure(m.Payload)))
 		for _, f := range addressing(m) {
 			fmt.Fprintf(w, "    %s: %s\n", printable(f.Name), printable(f.Value))
 		}

@@ -429,7 +429,7 @@ func (x *explainer) ofDelivery(d *ExplainedDelivery, audited map[string]bool) (a
 		of(a.StartedAt, "attempt", "route %s: attempt %d, %s after %dms%s", d.Route, a.N, a.Code, a.TookMS, status)
 	}
 	for _, act := range d.Acts {
-		text := fmt.Sprintf("%s did %s on route %s: it was %s, and %s", act.Actor, act.Act, d.Route, act.Was, act.Now)
+		text := fmt.Sprintf("%s did %s on route %s: it was %s and is %s", act.Actor, act.Act, d.Route, act.Was, act.Now)
 		if act.Reason != "" {
 			text += fmt.Sprintf(". Reason: %s", act.Reason)
 		}
