@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -213,7 +212,7 @@ func writeExclusive(path string, content []byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.WriteString(f, string(content))
+	_, err = f.Write(content)
 	if closed := f.Close(); err == nil {
 		err = closed
 	}
