@@ -44,7 +44,7 @@ func newExplained(t *testing.T) *site {
 	t.Cleanup(ehr.Close)
 	lab := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	t.Cleanup(lab.Close)
-	script := `export default function (event, ctx) { return { patient: event.trans_id, note: event.note } } // ` + hostile + "\n"
+	script := `export default function (event, ctx) { if (event.note === "no") return ctx.reject("not wanted"); return { patient: event.trans_id, note: event.note } } // ` + hostile + "\n"
 	if err := os.WriteFile(filepath.Join(filepath.Dir(s.file), "ehr.js"), []byte(script), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -142,6 +142,9 @@ func TestExplain(t *testing.T) {
 	s.answered(a.Ref)
 	s.await(a.Ref, "ehr", core.StateWaiting)
 	s.await(a.Ref, "lab", core.StateDelivered)
+	rejected := s.send(`{"trans_id":500,"form_id":319,"form_name":"Labs","OnUpdate":true,"note":"no"}`)
+	s.answered(rejected.Ref)
+	s.await(rejected.Ref, "ehr", core.StateRejected)
 	detail, err := s.client().Event(t.Context(), a.Ref)
 	if err != nil {
 		t.Fatal(err)
@@ -250,6 +253,17 @@ transport = "other"
 	text = s.good("explain", "--ref", bad.Ref)
 	if !strings.Contains(text, "refused as invalid_event") || !strings.Contains(text, "00000000  00 ff 3c 2f") || strings.Contains(text, "ROUTES") {
 		t.Errorf("a refused one: %s", text)
+	}
+
+	script := l.Scripts[0].SHA256
+	if n := strings.Count(asJSON, `"script_inferred"`); n != 0 {
+		t.Errorf("%d scripts are inferred that made a message", n)
+	}
+	text = s.good("explain", "--ref", rejected.Ref)
+	if !strings.Contains(text, "ehr.js, SHA-256 "+script+", by the configuration: which version ran is not on record") ||
+		!strings.Contains(text, "refused by the script for Hospital <EHR>") || !strings.Contains(text, "sent: nothing was made to send") ||
+		!strings.Contains(text, "\n  reason           not wanted\n") || !strings.Contains(text, "\nSCRIPT "+script+"\n") {
+		t.Errorf("a rejected one: %s", text)
 	}
 
 	dir := t.TempDir()
