@@ -115,15 +115,18 @@ type Script struct {
 // ExplainedDelivery is a delivery with all that belongs to it.
 type ExplainedDelivery struct {
 	DeliveryDetail
-	Label        string `json:"label"`
-	Transport    string `json:"transport,omitempty"`
-	Plugin       string `json:"plugin,omitempty"`
-	Why          string `json:"why,omitempty"`           // the route matched
-	ScriptPath   string `json:"script_path,omitempty"`   // Script is its digest
-	ShapedUnder  string `json:"shaped_under,omitempty"`  // revision, if it is not the event's
-	SentAsItCame bool   `json:"sent_as_it_came"`         // the body is what is sent
-	Sent         []Sent `json:"sent_messages,omitempty"` // otherwise, once they are made
-	SentPruned   bool   `json:"sent_pruned,omitempty"`
+	Label      string `json:"label"`
+	Transport  string `json:"transport,omitempty"`
+	Plugin     string `json:"plugin,omitempty"`
+	Why        string `json:"why,omitempty"`         // the route matched
+	ScriptPath string `json:"script_path,omitempty"` // Script is its digest
+	// ScriptInferred: it made no message, so the journal does not say which version
+	// ran, and Script is that of the configuration that the event came under.
+	ScriptInferred bool   `json:"script_inferred,omitempty"`
+	ShapedUnder    string `json:"shaped_under,omitempty"`  // revision, if it is not the event's
+	SentAsItCame   bool   `json:"sent_as_it_came"`         // the body is what is sent
+	Sent           []Sent `json:"sent_messages,omitempty"` // otherwise, once they are made
+	SentPruned     bool   `json:"sent_pruned,omitempty"`
 	// Replies are what the target answered, by the number of the attempt.
 	Replies map[int]Reply `json:"replies,omitempty"`
 }
@@ -318,8 +321,11 @@ func (x *explainer) delivery(d *journal.DeliveryDetail) ExplainedDelivery {
 	}
 	if v != nil {
 		out.Label, out.Transport, out.Plugin = cmp.Or(v.Label, d.Route), v.Transport, v.Plugin
-		if d.Script != "" {
+		if d.Shape != core.ShapeBody {
 			out.ScriptPath = v.Script
+		}
+		if d.Script == "" && d.Shape == core.ShapeOpen && len(v.ScriptSHA256) > 0 {
+			out.Script, out.ScriptInferred = v.ScriptSHA256, true
 		}
 	}
 	for _, m := range x.traces.Sent[d.ID] {
@@ -423,7 +429,7 @@ func (x *explainer) ofDelivery(d *ExplainedDelivery, audited map[string]bool) (a
 		of(a.StartedAt, "attempt", "route %s: attempt %d, %s after %dms%s", d.Route, a.N, a.Code, a.TookMS, status)
 	}
 	for _, act := range d.Acts {
-		text := fmt.Sprintf("%s did %s on route %s: it was %s, and %s", act.Actor, act.Act, d.Route, act.Was, act.Now)
+		text := fmt.Sprintf("%s did %s on route %s: it was %s and is %s", act.Actor, act.Act, d.Route, act.Was, act.Now)
 		if act.Reason != "" {
 			text += fmt.Sprintf(". Reason: %s", act.Reason)
 		}

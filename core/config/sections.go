@@ -19,7 +19,7 @@ const (
 	maxWait      = 10 * time.Minute // of a caller, an attempt or a script
 	maxServer    = time.Hour        // of the server's own clocks
 	maxBody      = 64 << 20
-	maxMinFree   = 1 << 40
+	maxMinFree   = 1 << 50
 	maxLabel     = 100
 	maxDedup     = 31 * day
 	maxCircuit   = time.Hour // of a pause
