@@ -73,7 +73,7 @@ is not, and why; 2: wrong use; 3: no daemon answers.`,
 	call.add(c)
 	call.which.add(c)
 	l := c.Flags()
-	l.StringVar(&call.reason, "reason", "", "why, in one line, for the journal and the log")
+	l.StringVar(&call.reason, "reason", "", "why, in one line, for the journal")
 	l.BoolVar(&call.dryRun, "dry-run", false, "only count what the flags find")
 	l.BoolVar(&call.yes, "yes", false, "do not ask")
 	if a.name == "replay" {

