@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -272,5 +274,83 @@ func TestVerifyCut(t *testing.T) {
 		if v := verified(t, s); len(v.Findings) == 0 || v.Findings[0].What != "missing" || !strings.HasPrefix(v.Findings[0].ID, chain) {
 			t.Fatal(v.Findings)
 		}
+	})
+}
+
+// TestVerifyNamesAll alters the journal in every way at once, at places that have
+// nothing to do with each other, and wants each of them named. HOOKLINE_AUDIT_EVENTS
+// makes it a larger journal.
+func TestVerifyNamesAll(t *testing.T) {
+	events := 1000
+	if s := os.Getenv("HOOKLINE_AUDIT_EVENTS"); s != "" {
+		var err error
+		if events, err = strconv.Atoi(s); err != nil {
+			t.Fatal("HOOKLINE_AUDIT_EVENTS:", err)
+		}
+	}
+	seed := rand.Uint64()
+	onDurable(t, func(t *testing.T, url string) {
+		s := open(t, Options{URL: url})
+		unaudited.Store(s, true)
+		fill(t, s, events)
+		t.Log("seed", seed)
+		random := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // a test's choice
+		blob := map[bool]string{true: "x'00ff'", false: `'\x00ff'::bytea`}[strings.HasPrefix(url, "sqlite")]
+		clean := verified(t, s)
+		if len(clean.Findings) > 0 {
+			t.Fatal(clean.Findings)
+		}
+		t.Logf("%d rows, %d entries: verified in %s", clean.Rows, clean.Entries, clean.Took)
+		tables := map[string]int{}
+		want := map[Finding]string{} // what is to be found, by its place -> how it was made
+		used := map[string]bool{}
+		for _, c := range tampers {
+			table := cmp.Or(map[string]string{"acts": "acts", "accepted": "accepted", "documents": "accepted", "audit": "audit"}[c.table], "deliveries")
+			if tables[table] == 0 {
+				n, err := strconv.Atoi(one(t, s, "select max(seq) from "+table))
+				if err != nil {
+					t.Fatal(err)
+				}
+				tables[table] = n
+			}
+			id, n := "", 0
+			for id == "" {
+				// Ten rows apart, so that one is not what another speaks of.
+				n = 1 + random.IntN(tables[table])
+				spot := fmt.Sprint(table, " ", n/10)
+				if table == "acts" || table == "accepted" {
+					spot = fmt.Sprint(table, " ", n)
+				}
+				if used[spot] {
+					continue
+				}
+				if c.id == "" {
+					id = "any"
+				} else {
+					id = one(t, s, fmt.Sprintf(c.id, n))
+				}
+				if id != "" && last(t, s, c, n) {
+					id = ""
+				}
+				used[spot] = id != ""
+			}
+			text := strings.ReplaceAll(fmt.Sprintf(c.sql, n), "{blob}", blob)
+			if err := raw(s, text); err != nil {
+				t.Fatal(text, err)
+			}
+			want[Finding{What: c.what, Table: c.table, ID: id}] = text
+		}
+		v := verified(t, s)
+		found := map[Finding]bool{}
+		for _, f := range v.Findings {
+			found[Finding{What: f.What, Table: f.Table, ID: f.ID}] = true
+			found[Finding{What: f.What, Table: f.Table, ID: "any"}] = true
+		}
+		for place, text := range want {
+			if !found[place] {
+				t.Errorf("%s: %+v is not named", text, place)
+			}
+		}
+		t.Logf("%d findings in %s", len(v.Findings), v.Took)
 	})
 }
