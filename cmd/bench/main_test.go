@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 // every event arrives, is counted and is timed does.
 func TestRun(t *testing.T) {
 	var stdout, stderr bytes.Buffer
-	args := []string{"--duration", "100ms", "--warmup", "20ms", "--rounds", "2", "--callers", "1,4", "--failures", "100", "--open", "300", "--json"}
+	args := []string{"--duration", "100ms", "--warmup", "20ms", "--rounds", "2", "--callers", "1,4", "--failures", "100", "--open", "300", "--events", "3000", "--json"}
 	if code := run(t.Context(), args, nil, &stdout, &stderr); code != 0 {
 		t.Fatalf("exit code %d\n%s\n%s", code, &stdout, &stderr)
 	}

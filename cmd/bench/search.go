@@ -22,7 +22,7 @@ import (
 const (
 	searchSection = "search"
 	searchGoal    = 50 // ms, of the p99 of each answer
-	searchTimes   = 200
+	searchTimes   = 200 // answers of each, at the usual --duration
 	searchBatch   = 50000 // events of a transaction of the filling
 	searchSpan    = 10 * 24 * time.Hour
 )
@@ -31,6 +31,7 @@ const (
 type searchReport struct {
 	Events  int          `json:"events"`
 	Filling float64      `json:"filling_s"`
+	Times   int          `json:"times"` // answers of each search
 	Cells   []searchCell `json:"cells"`
 	Goals   []goal       `json:"goals"`
 }
@@ -49,7 +50,8 @@ func searchRun(ctx context.Context, b *bench, r *report) error {
 		return err
 	}
 	defer remove()
-	out := &searchReport{Events: b.events}
+	times := min(searchTimes, max(10, int(b.duration/(10*time.Millisecond))))
+	out := &searchReport{Events: b.events, Times: times}
 	b.say("search: filling a journal with %d events", b.events)
 	begun := time.Now()
 	if err := fillSearch(ctx, url, b.events); err != nil {
@@ -75,7 +77,7 @@ func searchRun(ctx context.Context, b *bench, r *report) error {
 		c := searchCell{What: s.what}
 		var took []time.Duration
 		cursor := ""
-		for i := range searchTimes {
+		for i := range times {
 			start := time.Now()
 			n, next, part, err := s.answer(ctx, client, cursor)
 			took = append(took, time.Since(start))
@@ -240,7 +242,7 @@ func idOf(at time.Time, n int) string {
 
 func (r *searchReport) print(w io.Writer) {
 	fmt.Fprintf(w, "\nsearch: answers of the admin API from a SQLite journal of %d events (filled in %.0f s), %d of each, leafing on; rows of the first one.\n\n",
-		r.Events, r.Filling, searchTimes)
+		r.Events, r.Filling, r.Times)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "search\tp50 ms\tp99 ms\trows\tbit by bit")
 	for _, c := range r.Cells {
