@@ -21,8 +21,8 @@ import (
 
 const (
 	searchSection = "search"
-	searchGoal    = 50 // ms, of the p99 of each answer
-	searchTimes   = 200 // answers of each, at the usual --duration
+	searchGoal    = 50    // ms, of the p99 of each answer
+	searchTimes   = 200   // answers of each, at the usual --duration
 	searchBatch   = 50000 // events of a transaction of the filling
 	searchSpan    = 10 * 24 * time.Hour
 )
