@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -232,5 +233,59 @@ func TestWatch(t *testing.T) {
 	}
 	if strings.Contains(out.String(), before.Ref) || !strings.Contains(out.String(), "ehr delivered") {
 		t.Error(out.String())
+	}
+}
+
+// TestRedriveRefused: bodies that an older version refused, and today's rules take.
+func TestRedriveRefused(t *testing.T) {
+	g := &taking{}
+	s := siteFor(t, g, ehrRoute)
+	s.daemon.stop()
+	store, err := journal.Open(t.Context(), journal.Options{URL: "sqlite:" + filepath.Join(filepath.Dir(s.file), "hookline.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range 3 {
+		ev := &core.Event{Body: fmt.Appendf(nil, `{"trans_id":%d,"form_id":1,"OnInsert":true}`, n)}
+		ev.Stamp(&core.Hook{Name: "demo", Stage: core.UAT}, time.Now())
+		if err := store.Refused(t.Context(), ev, core.InvalidBody, "form_id", "is a number"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s.start()
+	for _, c := range []struct {
+		args []string
+		code int
+		says string
+	}{
+		{[]string{"--refused"}, 2, "--reason is missing"},
+		{[]string{}, 2, "takes the ids or references of events, or flags that say which"},
+		{[]string{"X1P3H50X", "--refused", "--reason", "r"}, 2, "not both"},
+		{[]string{"X1P3H50X", "--dry-run"}, 2, "leave out the ids"},
+		{[]string{"--refused", "--reason", "r"}, 2, "there is no terminal to ask on"},
+		{[]string{"--refused", "--dry-run"}, 0, "3 events\n"},
+	} {
+		code, out, errs := s.run(append([]string{"events", "retry"}, c.args...)...)
+		if code != c.code || out != "" || !strings.Contains(errs, c.says) {
+			t.Errorf("%q: exit %d\n%s%s", c.args, code, out, errs)
+		}
+	}
+	if n := len(g.got()); n > 0 {
+		t.Fatalf("%d were sent", n)
+	}
+	code, out, errs := s.run("events", "retry", "--refused", "--reason", "numbers are good now", "--yes")
+	if code != 0 || strings.Count(out, " was refused and is event ") != 3 || errs != "3 events\n" {
+		t.Fatalf("exit %d\n%s%s", code, out, errs)
+	}
+	s.until("all three have arrived", func() bool { return len(g.got()) == 3 })
+	code, out, errs = s.run("events", "retry", "--refused", "--reason", "again", "--yes")
+	if code != 1 || out != "" || strings.Count(errs, "was driven again before, as event ") != 3 {
+		t.Errorf("twice: exit %d\n%s%s", code, out, errs)
+	}
+	if out := s.good("audit", "verify"); !strings.Contains(out, "all is as it was written") {
+		t.Error(out)
 	}
 }

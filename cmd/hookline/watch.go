@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os/signal"
+	"reflect"
 	"slices"
 	"strings"
 	"syscall"
@@ -169,27 +170,60 @@ func (w *watcher) print(e *admin.Event) error {
 func eventsRetryCommand() *cobra.Command {
 	var o operator
 	var how admin.Redrive
+	var which eventFlags
+	var dryRun, yes bool
 	c := &cobra.Command{
-		Use: "retry ID|REFERENCE...", Short: "Drive events again",
+		Use: "retry [ID|REFERENCE...]", Short: "Drive events again",
 		Long: `Drive events again. A body that was refused is read by the rules of today and, if it
 is good, taken in as a new event. Of an event that was taken in, all deliveries that
 have ended without success are sent again; with --routes it also goes to the routes of
 today that want it and have not had it.
 
+Name the events, or say which with the flags of "events list": they are counted first,
+and you are asked; --dry-run only counts them, --yes does not ask.
+
 The journal keeps who did it, and the reason. Exit code 0: all of it is done; 1: some
 is not, and why; 2: wrong use; 3: no daemon answers.`,
-		Example: "  hookline events retry K7QX2M4D --reason \"the form has its name again\"",
-		Args: func(c *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return nil
-			}
-			return usage(fmt.Errorf("%s takes the ids or references of events; `hookline events list` shows them", c.CommandPath()))
-		},
+		Example: "  hookline events retry K7QX2M4D --reason \"the form has its name again\"\n" +
+			"  hookline events retry --refused --hook demo --since 2h --reason \"the form has its name again\"",
 		RunE: func(c *cobra.Command, args []string) error {
+			filter, err := which.filter(time.Now())
+			if err != nil {
+				return err
+			}
+			empty := reflect.DeepEqual(filter, journal.EventFilter{})
+			switch {
+			case len(args) > 0 && !empty:
+				return usage(errors.New("name the events by their ids or references, or say which with flags: not both"))
+			case len(args) > 0 && dryRun:
+				return usage(errors.New("--dry-run counts what flags such as --hook find: leave out the ids"))
+			case len(args) == 0 && empty:
+				return usage(fmt.Errorf("%s takes the ids or references of events, or flags that say which; `hookline events list` shows them", c.CommandPath()))
+			case len(args) == 0 && !dryRun && strings.TrimSpace(how.Reason) == "":
+				return usage(errors.New("--reason is missing: say why, for whoever reads the journal later"))
+			}
+			bulk := len(args) == 0
+			if bulk {
+				if args, err = references(c.Context(), o.client(), filter); err != nil {
+					return told(err)
+				}
+				fmt.Fprintf(c.ErrOrStderr(), "%d events\n", len(args))
+				if dryRun || len(args) == 0 {
+					return nil
+				}
+				if !yes {
+					if err := confirm(c.InOrStdin(), c.ErrOrStderr(), fmt.Sprintf("drive %d events again?", len(args))); err != nil {
+						return err
+					}
+				}
+			}
 			tell := actCall{operator: o, stdout: c.OutOrStdout(), progress: c.ErrOrStderr()}
 			failed := 0
 			var all []*admin.Redriven
-			for _, id := range args {
+			for n, id := range args {
+				if bulk && n > 0 && n%progressEvery == 0 {
+					fmt.Fprintf(c.ErrOrStderr(), "%d of %d\n", n, len(args))
+				}
 				done, err := o.client().Redrive(c.Context(), id, how)
 				var answer *admin.Error
 				if errors.As(err, &answer) && !errors.Is(err, admin.ErrRefused) {
@@ -218,10 +252,34 @@ is not, and why; 2: wrong use; 3: no daemon answers.`,
 		},
 	}
 	o.add(c)
+	which.add(c)
+	c.Flags().BoolVar(&dryRun, "dry-run", false, "only count what the flags find")
+	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	c.Flags().StringVar(&how.Reason, "reason", "", "why, in one line, for the journal")
 	c.Flags().BoolVar(&how.Routes, "routes", false, "also on the routes of today that want it and have not had it")
 	c.Flags().BoolVar(&how.Force, "force", false, "with --routes, also where it overwrites newer data")
 	return c
+}
+
+// progressEvery is how many events are driven again between two words about it.
+const progressEvery = 50
+
+// references are all events that a filter finds, the oldest first: so they came.
+func references(ctx context.Context, client *admin.Client, f journal.EventFilter) (out []string, err error) {
+	f.Limit = 1000
+	for {
+		page, err := client.Events(ctx, f)
+		if err != nil {
+			return nil, err
+		}
+		for i := range page.Events {
+			out = append(out, page.Events[i].ID)
+		}
+		if f.Cursor = page.Next; f.Cursor == "" {
+			slices.Reverse(out)
+			return out, nil
+		}
+	}
 }
 
 // placed words what was made on a route that had nothing.
