@@ -64,8 +64,13 @@ func (l *load) more(t testing.TB, n int64) {
 // kill -9 of a transport's process under load: every event is answered, and the
 // next succeed within a second.
 func TestKillTransportUnderLoad(t *testing.T) {
+	// The callers keep step with the journal's transactions, so that now and then none
+	// is under way.
+	var inFlight atomic.Int64
 	ehr := newTarget(t, func(_ int, _ http.ResponseWriter, _ *http.Request) {
-		time.Sleep(time.Millisecond) // some are always in flight
+		inFlight.Add(1)
+		defer inFlight.Add(-1)
+		time.Sleep(30 * time.Millisecond)
 	})
 	d := start(t, preamble+route("ehr", ehr.url, "", ""))
 	l := startLoad(t, d, 64)
@@ -74,6 +79,7 @@ func TestKillTransportUnderLoad(t *testing.T) {
 	best := time.Hour
 	for range 3 {
 		old := transportPID(t, "ehr")
+		eventually(t, "an event in flight", func() bool { return inFlight.Load() > 0 })
 		if err := syscall.Kill(old, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
