@@ -33,7 +33,7 @@ type Backup struct {
 const (
 	copyPages   = 32 // of a step
 	copyRest    = 6  // times a step's own time
-	copySync    = 64 // steps: the disk is not to get all at the end, when the writer waits behind it
+	copySync    = 1  // steps: what is not on the disk yet, the writer waits for with its own sync
 	copyRestMin = 2 * time.Millisecond
 )
 

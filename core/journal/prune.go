@@ -62,8 +62,9 @@ func (r Retention) kinds() (all []pruneKind) {
 const (
 	pruneLook  = 1000 // events looked at by one read
 	pruneBatch = 64   // events of one transaction
-	// pruneRest is how many times a batch's own time is paused after it.
-	pruneRest    = 30
+	// pruneRest is how many times a batch's own time is paused after it: fewer than one
+	// event in a hundred meets it.
+	pruneRest    = 120
 	pruneRestMin = 10 * time.Millisecond
 	pruneRestMax = 2 * time.Second
 	// maxKeyAge is no less than how long a caller's own id can be remembered.
