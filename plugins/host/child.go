@@ -42,6 +42,7 @@ type Spec struct {
 	Command []string // executable and arguments
 	Title   string   // argv[0], for process lists; "": the executable
 	SHA256  []byte   // the executable must hash to it; nil: not checked
+	NoMTLS  bool     // its language cannot do AutoMTLS
 
 	Handshake plugin.HandshakeConfig
 	Protocols map[int]plugin.PluginSet
@@ -288,12 +289,12 @@ func (c *Child) launch(ctx context.Context) (_ *launched, err error) {
 	if c.spec.Title != "" {
 		l.cmd.Args[0] = c.spec.Title
 	}
-	l.cmd.Env = append(childEnv(), plugin.EnvUnixSocketDir+"="+sockets)
-	closePipe, err := hostPipe(l.cmd)
+	closePipe, err := Prepare(l.cmd)
 	if err != nil {
 		kill()
 		return l, err
 	}
+	l.cmd.Env = append(l.cmd.Env, plugin.EnvUnixSocketDir+"="+sockets)
 	l.cleanup = append(l.cleanup, closePipe)
 	dieWithHost(l.cmd)
 
@@ -303,8 +304,8 @@ func (c *Child) launch(ctx context.Context) (_ *launched, err error) {
 		VersionedPlugins: c.spec.Protocols,
 		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC},
 		Cmd:              l.cmd,
-		SkipHostEnv:      true, // invariant 7
-		AutoMTLS:         true,
+		SkipHostEnv:      true,           // invariant 7
+		AutoMTLS:         !c.spec.NoMTLS, // without it only the folder of the socket, mode 0700, keeps others out
 		StartTimeout:     startTimeout,
 		Logger:           hclog.NewNullLogger(),
 		Stderr:           output,
@@ -363,6 +364,14 @@ func watch(ctx context.Context, conn *grpc.ClientConn, gone chan<- struct{}) {
 			return
 		}
 	}
+}
+
+// Prepare gives a command that is not started what every child gets: the pipe by
+// which it knows that its host lives, and of the environment what Hookline passes
+// on. closePipe is what the host's death does.
+func Prepare(cmd *exec.Cmd) (closePipe func(), err error) {
+	cmd.Env = childEnv()
+	return hostPipe(cmd)
 }
 
 // DialOptions are the gRPC options of the host's side.

@@ -33,6 +33,7 @@ type TransportSpec struct {
 	Command  []string // executable and arguments
 	Title    string   // argv[0], for process lists; "": the executable
 	SHA256   []byte   // pin, or nil
+	NoMTLS   bool     // the plugin cannot do AutoMTLS
 	Settings json.RawMessage
 	// Resolve turns a reference such as "env:NAME" into the secret. It is asked
 	// only for fields that the plugin's schema marks as secret.
@@ -96,6 +97,7 @@ func start(ctx context.Context, spec TransportSpec) (l life, err error) {
 		Command:   spec.Command,
 		Title:     spec.Title,
 		SHA256:    spec.SHA256,
+		NoMTLS:    spec.NoMTLS,
 		Handshake: plugins.Handshake,
 		Protocols: map[int]plugin.PluginSet{1: {plugins.TransportService: &plugins.TransportPlugin{}}},
 		Service:   plugins.TransportService,
