@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/hookline/hookline/plugins/target"
 )
 
 const (
@@ -165,7 +167,7 @@ func (c *conn) exchange(ctx context.Context, head, payload []byte, maxReply int)
 			_ = c.raw.SetWriteDeadline(longAgo)
 			if x.writeErr = <-written; x.writeErr == nil {
 				_ = c.raw.SetWriteDeadline(time.Time{})
-			} else if isTimeout(x.writeErr) {
+			} else if target.IsTimeout(x.writeErr) {
 				x.writeErr = errCutShort
 			}
 		}

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/hookline/hookline/plugins/target"
 	"github.com/hookline/hookline/plugins/transport"
 )
 
@@ -29,10 +30,10 @@ type Transport struct {
 	dialFunc func(ctx context.Context, network, address string) (net.Conn, error) // tests only
 	fileTTL  time.Duration
 
-	target *target // nil until Configure
-	dialer net.Dialer
-	tls    *tlsSource // nil for http
-	pool   pool
+	endpoint *endpoint // nil until Configure
+	dialer   net.Dialer
+	tls      *target.TLSSource // nil for http
+	pool     pool
 }
 
 // Option changes what [New] makes.
@@ -66,7 +67,7 @@ func (t *Transport) Describe() transport.Description {
 // Configure implements [transport.Transport]. Its error joins one
 // *[transport.SettingError] for each thing that is wrong.
 func (t *Transport) Configure(_ context.Context, settings json.RawMessage) error {
-	if t.target != nil {
+	if t.endpoint != nil {
 		return errors.New("the http transport is configured already; new settings need a new process")
 	}
 	tgt, err := parseSettings(settings, t.version)
@@ -74,30 +75,30 @@ func (t *Transport) Configure(_ context.Context, settings json.RawMessage) error
 		return err
 	}
 	if tgt.https {
-		src, err := newTLSSource(tgt.tls, tgt.hostname, t.fileTTL)
+		src, err := target.NewTLSSource(tgt.tls, tgt.hostname, t.fileTTL, "http/1.1")
 		if err != nil {
 			return err
 		}
 		t.tls = src
 	}
-	t.dialer = net.Dialer{Resolver: t.resolver, ControlContext: tgt.guard.control}
+	t.dialer = net.Dialer{Resolver: t.resolver, ControlContext: tgt.guard.Control}
 	t.pool = pool{max: tgt.maxIdle, ttl: tgt.idleTimeout}
-	t.target = tgt
+	t.endpoint = tgt
 	return nil
 }
 
 // Deliver implements [transport.Transport].
 func (t *Transport) Deliver(ctx context.Context, m *transport.Message) (r transport.Receipt) {
-	if t.target == nil {
+	if t.endpoint == nil {
 		return notConfigured
 	}
 	if ctx.Err() != nil {
-		return ended(ctx, transport.None, "before anything was sent")
+		return target.Ended(ctx, transport.None, "before anything was sent")
 	}
 	start := time.Now()
 	buf := buffers.Get().(*buffer)
 	defer buf.release()
-	rest, err := t.target.appendRequest(buf, m, start)
+	rest, err := t.endpoint.appendRequest(buf, m, start)
 	if err != nil {
 		return refused(err)
 	}
@@ -105,14 +106,14 @@ func (t *Transport) Deliver(ctx context.Context, m *transport.Message) (r transp
 	for pooled := true; ; pooled = false {
 		var c *conn
 		if pooled {
-			c = t.pool.take(start, t.tls.current())
+			c = t.pool.take(start, t.tls.Current())
 		}
 		if c == nil {
-			if c, err = t.dial(ctx, t.tls.current()); err != nil {
+			if c, err = t.dial(ctx, t.tls.Current()); err != nil {
 				return t.dialFailure(ctx, err)
 			}
 		}
-		x := c.exchange(ctx, buf.b, rest, t.target.maxReply)
+		x := c.exchange(ctx, buf.b, rest, t.endpoint.maxReply)
 		if x.reusable {
 			t.pool.put(c, time.Now()) // from here on c is another attempt's
 		} else {
@@ -128,11 +129,11 @@ func (t *Transport) Deliver(ctx context.Context, m *transport.Message) (r transp
 // Check implements [transport.Transport]: it connects, and with https shakes
 // hands, but sends no request. Detail tells when the certificates expire.
 func (t *Transport) Check(ctx context.Context) transport.Receipt {
-	if t.target == nil {
+	if t.endpoint == nil {
 		return notConfigured
 	}
 	if ctx.Err() != nil {
-		return ended(ctx, transport.None, "before connecting")
+		return target.Ended(ctx, transport.None, "before connecting")
 	}
 	if t.tls == nil {
 		c, err := t.dial(ctx, nil)

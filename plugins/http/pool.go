@@ -8,6 +8,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/hookline/hookline/plugins/target"
 )
 
 // pool keeps unused connections, the latest on top, so that a load that falls
@@ -99,24 +101,15 @@ func (p *pool) close() {
 	}
 }
 
-// handshakeError is a TLS handshake that failed; nothing of a request was sent.
-type handshakeError struct {
-	peer string
-	err  error
-}
-
-func (e *handshakeError) Error() string { return "TLS handshake with " + e.peer + ": " + e.err.Error() }
-func (e *handshakeError) Unwrap() error { return e.err }
-
 // dial connects, and shakes hands if cfg is not nil.
 func (t *Transport) dial(ctx context.Context, cfg *tls.Config) (*conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, t.target.dialTimeout)
+	ctx, cancel := context.WithTimeout(ctx, t.endpoint.dialTimeout)
 	defer cancel()
 	connect := t.dialer.DialContext
 	if t.dialFunc != nil {
 		connect = t.dialFunc
 	}
-	raw, err := connect(ctx, "tcp", t.target.addr)
+	raw, err := connect(ctx, "tcp", t.endpoint.addr)
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +128,7 @@ func (t *Transport) dial(ctx context.Context, cfg *tls.Config) (*conn, error) {
 	tc := tls.Client(writeCounter{raw, c}, cfg)
 	if err := tc.HandshakeContext(ctx); err != nil {
 		_ = raw.Close()
-		return nil, &handshakeError{peer: c.peer, err: err}
+		return nil, &target.HandshakeError{Peer: c.peer, Err: err}
 	}
 	c.rw = tc
 	return c, nil

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 
+	"github.com/hookline/hookline/plugins/target"
 	"github.com/hookline/hookline/plugins/transport"
 )
 
@@ -84,7 +85,7 @@ func reserved(name string) bool {
 
 // appendRequest writes m's request into buf. A payload too long to be copied is
 // returned, to be sent after buf. The error says why m can't be sent at all.
-func (t *target) appendRequest(buf *buffer, m *transport.Message, now time.Time) (rest []byte, err error) {
+func (t *endpoint) appendRequest(buf *buffer, m *transport.Message, now time.Time) (rest []byte, err error) {
 	b := buf.b[:0]
 	b = append(b, t.start...)
 	defer func() { buf.b = b }()
@@ -170,7 +171,7 @@ type customHeaders struct {
 	contentType bool
 }
 
-func (t *target) checkHeaders(m *transport.Message) (c customHeaders, err error) {
+func (t *endpoint) checkHeaders(m *transport.Message) (c customHeaders, err error) {
 	if len(m.Headers) == 0 {
 		return c, nil
 	}
@@ -247,7 +248,7 @@ func checkSegments(path string) error {
 			return fmt.Errorf("the message's path has a . or .. segment; it must stay below the transport's url")
 		}
 	}
-	if strings.Contains(path, `\`) || hasControl(path) {
+	if strings.Contains(path, `\`) || target.HasControl(path) {
 		return fmt.Errorf("the message's path has a backslash or a control character")
 	}
 	return nil

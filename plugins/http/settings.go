@@ -1,14 +1,10 @@
 package http
 
 import (
-	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"net"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -17,6 +13,7 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 
+	"github.com/hookline/hookline/plugins/target"
 	"github.com/hookline/hookline/plugins/transport"
 )
 
@@ -29,21 +26,13 @@ type settings struct {
 	BearerToken    *string           `json:"bearer_token"`
 	Headers        map[string]string `json:"headers"`
 	SigningSecrets stringOrList      `json:"signing_secrets"`
-	TLS            *tlsSettings      `json:"tls"`
+	TLS            *target.TLS       `json:"tls"`
 	DenyAddresses  []string          `json:"deny_addresses"`
 	AllowLinkLocal bool              `json:"allow_link_local"`
 	DialTimeout    string            `json:"dial_timeout"`
 	IdleTimeout    string            `json:"idle_timeout"`
 	MaxIdle        int               `json:"max_idle"`
 	MaxReply       int               `json:"max_reply"`
-}
-
-type tlsSettings struct {
-	CAFile     string `json:"ca_file"`
-	CertFile   string `json:"cert_file"`
-	KeyFile    string `json:"key_file"`
-	MinVersion string `json:"min_version"`
-	ServerName string `json:"server_name"`
 }
 
 // defaults are those that the schema tells; a test holds the two together.
@@ -68,8 +57,8 @@ func (l *stringOrList) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// target is the settings as they are used. It does not change.
-type target struct {
+// endpoint is the settings as they are used. It does not change.
+type endpoint struct {
 	https    bool
 	hostname string // of the URL, without port and brackets
 	addr     string // host:port to dial
@@ -81,55 +70,47 @@ type target struct {
 	configured   map[string]bool // lower-case names of headers set by the settings
 	signers      []*signer
 
-	tls         tlsSettings
-	guard       *guard
+	tls         target.TLS
+	guard       *target.Guard
 	dialTimeout time.Duration
 	idleTimeout time.Duration
 	maxIdle     int
 	maxReply    int
 }
 
-// faults gathers what is wrong with the settings.
-type faults []error
-
-func (f *faults) add(field, rule string, args ...any) {
-	*f = append(*f, &transport.SettingError{Field: field, Rule: fmt.Sprintf(rule, args...)})
-}
-
-// parseSettings turns JSON into a target, or reports everything that is wrong. No
+// parseSettings turns JSON into an endpoint, or reports everything that is wrong. No
 // value appears in an error: it may be a secret, or hold one.
-func parseSettings(raw json.RawMessage, version string) (*target, error) {
+func parseSettings(raw json.RawMessage, version string) (*endpoint, error) {
 	s := defaults()
-	if len(bytes.TrimSpace(raw)) > 0 {
-		dec := json.NewDecoder(bytes.NewReader(raw))
-		dec.DisallowUnknownFields()
-		if err := dec.Decode(&s); err != nil {
-			return nil, decodeError(err)
-		}
-		if _, err := dec.Token(); err != io.EOF {
-			return nil, &transport.SettingError{Rule: "must be one JSON object, nothing may follow it"}
-		}
+	if err := target.Decode("http", raw, &s); err != nil {
+		return nil, err
 	}
-	var bad faults
-	t := &target{maxIdle: s.MaxIdle, maxReply: s.MaxReply}
+	var bad target.Faults
+	t := &endpoint{maxIdle: s.MaxIdle, maxReply: s.MaxReply}
 	head := newHead(version)
 
 	t.parseURL(s.URL, &bad, head)
 	if !slices.Contains([]string{"POST", "PUT", "PATCH"}, s.Method) {
-		bad.add("method", "must be POST, PUT or PATCH")
+		bad.Add("method", "must be POST, PUT or PATCH")
 	}
 	t.parseAuth(&s, &bad, head)
 	t.parseHeaders(s.Headers, &bad, head)
 	t.parseSecrets(s.SigningSecrets, &bad)
-	t.parseTLS(s.TLS, &bad)
-	t.guard = newGuard(s.DenyAddresses, s.AllowLinkLocal, &bad)
-	t.dialTimeout = duration("dial_timeout", s.DialTimeout, &bad)
-	t.idleTimeout = duration("idle_timeout", s.IdleTimeout, &bad)
+	if s.TLS != nil {
+		if t.hostname != "" && !t.https {
+			bad.Add("tls", "needs an https url")
+		}
+		s.TLS.Check(&bad)
+		t.tls = *s.TLS
+	}
+	t.guard = target.NewGuard(s.DenyAddresses, s.AllowLinkLocal, &bad)
+	t.dialTimeout = bad.Duration("dial_timeout", s.DialTimeout)
+	t.idleTimeout = bad.Duration("idle_timeout", s.IdleTimeout)
 	if s.MaxIdle < 0 || s.MaxIdle > 65536 {
-		bad.add("max_idle", "must be from 0 to 65536")
+		bad.Add("max_idle", "must be from 0 to 65536")
 	}
 	if s.MaxReply < 1024 || s.MaxReply > 1<<20 {
-		bad.add("max_reply", "must be from 1024 to 1048576 bytes")
+		bad.Add("max_reply", "must be from 1024 to 1048576 bytes")
 	}
 	if len(bad) > 0 {
 		return nil, errors.Join(bad...)
@@ -142,60 +123,32 @@ func parseSettings(raw json.RawMessage, version string) (*target, error) {
 	return t, nil
 }
 
-// decodeError names the field without repeating its value.
-func decodeError(err error) error {
-	if _, ok := errors.AsType[*transport.SettingError](err); ok {
-		return err
-	}
-	var typ *json.UnmarshalTypeError
-	if errors.As(err, &typ) {
-		want := typ.Type.String()
-		switch typ.Type.Kind().String() {
-		case "struct", "map":
-			want = "a table"
-		case "slice":
-			want = "a list"
-		case "int":
-			want = "a whole number"
-		case "bool":
-			want = "true or false"
-		case "string":
-			want = "text"
-		}
-		return &transport.SettingError{Field: typ.Field, Rule: "must be " + want}
-	}
-	if name, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
-		return &transport.SettingError{Field: strings.Trim(name, `"`), Rule: "is not a setting of the http transport"}
-	}
-	return &transport.SettingError{Rule: "must be a JSON object"}
-}
-
-func (t *target) parseURL(raw string, bad *faults, head *head) {
+func (t *endpoint) parseURL(raw string, bad *target.Faults, head *head) {
 	if raw == "" {
-		bad.add("url", "is missing; it must be an http or https URL")
+		bad.Add("url", "is missing; it must be an http or https URL")
 		return
 	}
 	u, err := url.Parse(raw)
 	if err != nil || u.Opaque != "" || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" {
-		bad.add("url", "must be a URL such as https://ehr.example.org/path, with http or https and a host")
+		bad.Add("url", "must be a URL such as https://ehr.example.org/path, with http or https and a host")
 		return
 	}
 	if u.User != nil {
-		bad.add("url", "must not hold a user or password; use username and password")
+		bad.Add("url", "must not hold a user or password; use username and password")
 	}
 	if u.Fragment != "" || strings.Contains(raw, "#") {
-		bad.add("url", "must not have a fragment; write # as %%23")
+		bad.Add("url", "must not have a fragment; write # as %%23")
 	}
 	for _, c := range []byte(u.RawQuery) {
 		if c <= ' ' || c >= 0x7f {
-			bad.add("url", "has a query with a space or a character that is not ASCII; percent-encode it")
+			bad.Add("url", "has a query with a space or a character that is not ASCII; percent-encode it")
 			break
 		}
 	}
 	t.https = u.Scheme == "https"
 	t.hostname = u.Hostname()
-	if !validHost(t.hostname) {
-		bad.add("url", "has a host that is neither a name in ASCII (write xn--... for others) nor an IP address")
+	if !target.ValidHost(t.hostname) {
+		bad.Add("url", "has a host that is neither a name in ASCII (write xn--... for others) nor an IP address")
 	}
 	port := u.Port()
 	host := t.hostname
@@ -205,7 +158,7 @@ func (t *target) parseURL(raw string, bad *faults, head *head) {
 	}
 	if port != "" {
 		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
-			bad.add("url", "must have a port from 1 to 65535")
+			bad.Add("url", "must have a port from 1 to 65535")
 		}
 		host += ":" + port
 	} else if port = "80"; t.https {
@@ -220,25 +173,14 @@ func (t *target) parseURL(raw string, bad *faults, head *head) {
 	head.host = host
 }
 
-func validHost(h string) bool {
-	if strings.Contains(h, ":") {
-		_, err := netip.ParseAddr(h)
-		return err == nil
-	}
-	stray := strings.ContainsFunc(h, func(c rune) bool {
-		return (c|0x20 < 'a' || c|0x20 > 'z') && (c < '0' || c > '9') && !strings.ContainsRune("-._", c)
-	})
-	return !stray && len(h) <= 253
-}
-
-func (t *target) parseAuth(s *settings, bad *faults, head *head) {
+func (t *endpoint) parseAuth(s *settings, bad *target.Faults, head *head) {
 	if s.BearerToken != nil {
 		if s.Username != nil || s.Password != nil {
-			bad.add("bearer_token", "excludes username and password; a request has one Authorization")
+			bad.Add("bearer_token", "excludes username and password; a request has one Authorization")
 		}
 		tok := *s.BearerToken
 		if tok == "" || strings.ContainsFunc(tok, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
-			bad.add("bearer_token", "must be visible ASCII without spaces; a file must not hold a second line")
+			bad.Add("bearer_token", "must be visible ASCII without spaces; a file must not hold a second line")
 		}
 		head.set("Authorization", "Bearer "+tok)
 		return
@@ -247,27 +189,23 @@ func (t *target) parseAuth(s *settings, bad *faults, head *head) {
 	case s.Username == nil && s.Password == nil:
 		return
 	case s.Username == nil:
-		bad.add("username", "is missing; password needs it")
+		bad.Add("username", "is missing; password needs it")
 		return
 	case s.Password == nil:
-		bad.add("password", `is missing; username needs it (write "" if the target wants none)`)
+		bad.Add("password", `is missing; username needs it (write "" if the target wants none)`)
 		return
 	}
-	if *s.Username == "" || strings.Contains(*s.Username, ":") || hasControl(*s.Username) {
-		bad.add("username", "must be text without colon and control characters")
+	if *s.Username == "" || strings.Contains(*s.Username, ":") || target.HasControl(*s.Username) {
+		bad.Add("username", "must be text without colon and control characters")
 	}
-	if hasControl(*s.Password) {
-		bad.add("password", "must not have control characters; a file must not hold a second line")
+	if target.HasControl(*s.Password) {
+		bad.Add("password", "must not have control characters; a file must not hold a second line")
 	}
 	pair := *s.Username + ":" + *s.Password
 	head.set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(pair)))
 }
 
-func hasControl(s string) bool {
-	return strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
-}
-
-func (t *target) parseHeaders(h map[string]string, bad *faults, head *head) {
+func (t *endpoint) parseHeaders(h map[string]string, bad *target.Faults, head *head) {
 	t.configured = make(map[string]bool, len(h))
 	names := make([]string, 0, len(h))
 	for name := range h {
@@ -278,67 +216,36 @@ func (t *target) parseHeaders(h map[string]string, bad *faults, head *head) {
 		field, lower := "headers."+name, strings.ToLower(name)
 		switch {
 		case !httpguts.ValidHeaderFieldName(name):
-			bad.add("headers", "has a name that is not a header name (letters, digits and hyphens)")
+			bad.Add("headers", "has a name that is not a header name (letters, digits and hyphens)")
 			continue
 		case t.configured[lower]:
-			bad.add(field, "is set twice; header names do not differ by case")
+			bad.Add(field, "is set twice; header names do not differ by case")
 		case lower == "authorization":
 			if head.has(name) {
-				bad.add(field, "excludes username and bearer_token; a request has one Authorization")
+				bad.Add(field, "excludes username and bearer_token; a request has one Authorization")
 			}
 		case reserved(lower):
-			bad.add(field, "is set by Hookline or by HTTP itself; remove it")
+			bad.Add(field, "is set by Hookline or by HTTP itself; remove it")
 		}
 		v := strings.Trim(h[name], " \t")
 		if !httpguts.ValidHeaderFieldValue(v) {
-			bad.add(field, "must not have control characters; a file must not hold a second line")
+			bad.Add(field, "must not have control characters; a file must not hold a second line")
 		}
 		t.configured[lower] = true
 		head.set(name, v)
 	}
 }
 
-func (t *target) parseSecrets(secrets []string, bad *faults) {
+func (t *endpoint) parseSecrets(secrets []string, bad *target.Faults) {
 	if len(secrets) > 8 {
-		bad.add("signing_secrets", "must be at most 8")
+		bad.Add("signing_secrets", "must be at most 8")
 	}
 	for i, s := range secrets {
 		sig, err := newSigner(s)
 		if err != nil {
-			bad.add("signing_secrets["+strconv.Itoa(i)+"]", "%s", err.Error())
+			bad.Add("signing_secrets["+strconv.Itoa(i)+"]", "%s", err.Error())
 			continue
 		}
 		t.signers = append(t.signers, sig)
 	}
-}
-
-func (t *target) parseTLS(s *tlsSettings, bad *faults) {
-	if s == nil {
-		return
-	}
-	t.tls = *s
-	if t.hostname != "" && !t.https {
-		bad.add("tls", "needs an https url")
-	}
-	if (s.CertFile == "") != (s.KeyFile == "") {
-		field, other := "tls.cert_file", "tls.key_file"
-		if s.CertFile != "" {
-			field, other = other, field
-		}
-		bad.add(field, "is missing; %s needs it", other)
-	}
-	if s.MinVersion != "" && s.MinVersion != "1.2" && s.MinVersion != "1.3" {
-		bad.add("tls.min_version", "must be 1.2 or 1.3")
-	}
-	if s.ServerName != "" && !validHost(s.ServerName) {
-		bad.add("tls.server_name", "must be a host name or an IP address")
-	}
-}
-
-func duration(field, s string, bad *faults) time.Duration {
-	d, err := time.ParseDuration(s)
-	if err != nil || d <= 0 || d > 24*time.Hour {
-		bad.add(field, `must be a time such as "10s", more than 0 and at most 24h`)
-	}
-	return d
 }

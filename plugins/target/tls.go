@@ -1,11 +1,9 @@
-package http
+package target
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"sync"
@@ -15,13 +13,40 @@ import (
 	"github.com/hookline/hookline/plugins/transport"
 )
 
-// tlsSource is the TLS configuration of a target. It reads its files again when
+// TLS are the settings of a target's TLS, under the key "tls".
+type TLS struct {
+	CAFile     string `json:"ca_file"`     // PEM; in place of the system's authorities
+	CertFile   string `json:"cert_file"`   // PEM of the client's certificate and its chain
+	KeyFile    string `json:"key_file"`    // PEM, not encrypted
+	MinVersion string `json:"min_version"` // "1.2" (default) or "1.3"
+	ServerName string `json:"server_name"` // default: the target's host
+}
+
+// Check adds to bad what is wrong without looking at the files.
+func (t *TLS) Check(bad *Faults) {
+	if (t.CertFile == "") != (t.KeyFile == "") {
+		field, other := "tls.cert_file", "tls.key_file"
+		if t.CertFile != "" {
+			field, other = other, field
+		}
+		bad.Add(field, "is missing; %s needs it", other)
+	}
+	if t.MinVersion != "" && t.MinVersion != "1.2" && t.MinVersion != "1.3" {
+		bad.Add("tls.min_version", "must be 1.2 or 1.3")
+	}
+	if t.ServerName != "" && !ValidHost(t.ServerName) {
+		bad.Add("tls.server_name", "must be a host name or an IP address")
+	}
+}
+
+// TLSSource is the TLS configuration of a target. It reads its files again when
 // they change; each new configuration is a new pointer, by which the pool knows
 // the connections that were made under an older one.
-type tlsSource struct {
-	settings tlsSettings
-	name     string // server name
-	ttl      time.Duration
+type TLSSource struct {
+	settings  TLS
+	name      string // server name
+	ttl       time.Duration
+	protocols []string
 
 	cur     atomic.Pointer[tls.Config]
 	checked atomic.Int64 // nanoseconds since begin
@@ -32,8 +57,11 @@ type tlsSource struct {
 	err    error                  // why the newest files are not in use
 }
 
-func newTLSSource(s tlsSettings, hostname string, ttl time.Duration) (*tlsSource, error) {
-	src := &tlsSource{settings: s, name: s.ServerName, ttl: ttl, begin: time.Now()}
+// NewTLSSource reads the files of s, and again when they have changed, for which it
+// looks at most once in ttl. hostname is the server's name unless s has one; protocols
+// are offered by ALPN. The error is a *[transport.SettingError] under "tls".
+func NewTLSSource(s TLS, hostname string, ttl time.Duration, protocols ...string) (*TLSSource, error) {
+	src := &TLSSource{settings: s, name: s.ServerName, ttl: ttl, protocols: protocols, begin: time.Now()}
 	if src.name == "" {
 		src.name = hostname
 	}
@@ -46,9 +74,8 @@ func newTLSSource(s tlsSettings, hostname string, ttl time.Duration) (*tlsSource
 	return src, nil
 }
 
-// current returns the configuration to connect with, nil for http. It looks at
-// the files at most once in ttl.
-func (s *tlsSource) current() *tls.Config {
+// Current is the configuration to connect with; nil of a nil source.
+func (s *TLSSource) Current() *tls.Config {
 	if s == nil {
 		return nil
 	}
@@ -66,7 +93,7 @@ func (s *tlsSource) current() *tls.Config {
 
 // refresh keeps the last good configuration if the new files don't make one, and
 // tries them again next time: a certificate and its key are not replaced at once.
-func (s *tlsSource) refresh() {
+func (s *TLSSource) refresh() {
 	stamps := s.stat()
 	if sameFiles(stamps, s.stamps) {
 		s.err = nil
@@ -79,14 +106,14 @@ func (s *tlsSource) refresh() {
 	}
 }
 
-// trouble is why the files as they are now are not in use.
-func (s *tlsSource) trouble() error {
+// Trouble is why the files as they are now are not in use.
+func (s *TLSSource) Trouble() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.err
 }
 
-func (s *tlsSource) stat() map[string]fs.FileInfo {
+func (s *TLSSource) stat() map[string]fs.FileInfo {
 	m := make(map[string]fs.FileInfo, 3)
 	for _, name := range []string{s.settings.CAFile, s.settings.CertFile, s.settings.KeyFile} {
 		if name != "" {
@@ -106,11 +133,11 @@ func sameFiles(a, b map[string]fs.FileInfo) bool {
 	return true
 }
 
-func (s *tlsSource) load() (*tls.Config, error) {
+func (s *TLSSource) load() (*tls.Config, error) {
 	cfg := &tls.Config{
 		ServerName:         s.name,
 		MinVersion:         tls.VersionTLS12,
-		NextProtos:         []string{"http/1.1"},
+		NextProtos:         s.protocols,
 		ClientSessionCache: tls.NewLRUClientSessionCache(64),
 	}
 	if s.settings.MinVersion == "1.3" {
@@ -155,60 +182,4 @@ func unreadable(field string, err error) error {
 		err = pe.Err
 	}
 	return &transport.SettingError{Field: field, Rule: "must be a file that can be read: " + err.Error()}
-}
-
-// refusalWait is how long Check waits for a target to turn a client certificate
-// down: in TLS 1.3 that comes after our side of the handshake has ended.
-const refusalWait = 250 * time.Millisecond
-
-func (t *Transport) checkTLS(ctx context.Context) transport.Receipt {
-	cfg := t.tls.current().Clone()
-	var asked bool
-	var ours *tls.Certificate
-	get := cfg.GetClientCertificate
-	cfg.GetClientCertificate = func(r *tls.CertificateRequestInfo) (cert *tls.Certificate, err error) {
-		asked, ours = true, new(tls.Certificate)
-		if get != nil {
-			ours, err = get(r)
-		}
-		return ours, err
-	}
-	cfg.ClientSessionCache = nil // a resumed session would show an old certificate
-	c, err := t.dial(ctx, cfg)
-	if err != nil {
-		return t.dialFailure(ctx, err)
-	}
-	defer c.abort()
-	if asked {
-		if err := c.awaitRefusal(ctx); err != nil {
-			if ctx.Err() != nil {
-				return ended(ctx, transport.None, "TLS handshake with "+c.peer)
-			}
-			return t.dialFailure(ctx, &handshakeError{peer: c.peer, err: err})
-		}
-	}
-	detail := "connected to " + c.peer
-	if peers := c.rw.(*tls.Conn).ConnectionState().PeerCertificates; len(peers) > 0 {
-		detail += "; the target's certificate expires on " + date(peers[0].NotAfter)
-	}
-	if asked && ours.Leaf != nil {
-		detail += "; our client certificate expires on " + date(ours.Leaf.NotAfter)
-	}
-	if err := t.tls.trouble(); err != nil {
-		detail += fmt.Sprintf("; the files changed, but the earlier ones are in use: %v", err)
-	}
-	return transport.Receipt{Effect: transport.Done, Code: transport.Delivered, Detail: oneLine(detail)}
-}
-
-// awaitRefusal returns nil if the target said nothing for a moment.
-func (c *conn) awaitRefusal(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, c.interrupt)
-	defer stop()
-	if err := c.raw.SetReadDeadline(time.Now().Add(refusalWait)); err != nil {
-		return err
-	}
-	if _, err := c.rw.Read(make([]byte, 1)); err != nil && (ctx.Err() != nil || !isTimeout(err)) {
-		return err
-	}
-	return nil
 }

@@ -1,4 +1,4 @@
-package http
+package target
 
 import (
 	"context"
@@ -7,9 +7,9 @@ import (
 	"syscall"
 )
 
-// guard refuses addresses at the moment of connecting, after DNS, so that no name
+// Guard refuses addresses at the moment of connecting, after DNS, so that no name
 // can lead there. Loopback and private ranges are allowed: targets live there.
-type guard struct {
+type Guard struct {
 	deny      []netip.Prefix
 	linkLocal bool
 }
@@ -45,14 +45,16 @@ func prefixes(list ...string) []netip.Prefix {
 	return out
 }
 
-func newGuard(deny []string, linkLocal bool, bad *faults) *guard {
-	g := &guard{linkLocal: linkLocal}
+// NewGuard refuses the built-in ranges and those of deny; what is wrong with them
+// is added to bad, under deny_addresses.
+func NewGuard(deny []string, linkLocal bool, bad *Faults) *Guard {
+	g := &Guard{linkLocal: linkLocal}
 	for i, s := range deny {
 		p, err := netip.ParsePrefix(s)
 		if err != nil {
 			a, aerr := netip.ParseAddr(s)
 			if aerr != nil || a.Zone() != "" {
-				bad.add("deny_addresses["+strconv.Itoa(i)+"]", "must be an IP address or a range such as 10.9.0.0/16")
+				bad.Add("deny_addresses["+strconv.Itoa(i)+"]", "must be an IP address or a range such as 10.9.0.0/16")
 				continue
 			}
 			p = netip.PrefixFrom(a, a.BitLen())
@@ -65,21 +67,21 @@ func newGuard(deny []string, linkLocal bool, bad *faults) *guard {
 	return g
 }
 
-// deniedError is an address that the guard refused.
-type deniedError struct{ reason string }
+// DeniedError is an address that the guard refused.
+type DeniedError struct{ reason string }
 
-func (e *deniedError) Error() string { return "the address is refused: " + e.reason }
+func (e *DeniedError) Error() string { return "the address is refused: " + e.reason }
 
-// control is net.Dialer.ControlContext: it sees the address that is connected to.
-func (g *guard) control(_ context.Context, _, address string, _ syscall.RawConn) error {
+// Control is net.Dialer.ControlContext: it sees the address that is connected to.
+func (g *Guard) Control(_ context.Context, _, address string, _ syscall.RawConn) error {
 	ap, err := netip.ParseAddrPort(address)
 	if err != nil {
-		return &deniedError{"it cannot be read"}
+		return &DeniedError{"it cannot be read"}
 	}
 	return g.check(ap.Addr())
 }
 
-func (g *guard) check(a netip.Addr) error {
+func (g *Guard) check(a netip.Addr) error {
 	a = a.WithZone("").Unmap()
 	if err := g.checkOne(a); err != nil {
 		return err
@@ -93,16 +95,16 @@ func (g *guard) check(a netip.Addr) error {
 	return nil
 }
 
-func (g *guard) checkOne(a netip.Addr) error {
+func (g *Guard) checkOne(a netip.Addr) error {
 	switch {
 	case contains(metadata, a):
-		return &deniedError{"it serves cloud metadata"}
+		return &DeniedError{"it serves cloud metadata"}
 	case contains(unroutable, a):
-		return &deniedError{"it is unspecified, multicast or broadcast"}
+		return &DeniedError{"it is unspecified, multicast or broadcast"}
 	case !g.linkLocal && contains(linkLocal, a):
-		return &deniedError{"it is link-local (allow_link_local is false)"}
+		return &DeniedError{"it is link-local (allow_link_local is false)"}
 	case contains(g.deny, a):
-		return &deniedError{"deny_addresses lists it"}
+		return &DeniedError{"deny_addresses lists it"}
 	}
 	return nil
 }
