@@ -290,6 +290,7 @@ const (
 	auRoute
 	auState
 	auCode
+	auEventSeq
 )
 
 // delivery notes the newest version of one: auditDeliveryColumns.

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -59,6 +60,10 @@ type verifier struct {
 
 	events     map[string]*auditedEvent
 	deliveries map[string]*auditedDelivery
+	// The rows that are there, by seq: the tables are read one by one, as a join of
+	// them all costs the database as much as everything else.
+	eventAt    map[int64]*auditedEvent
+	deliveryAt map[int64]*auditedDelivery
 	once       map[string]map[string]unchanging // by table and digest
 	heads      map[string]Head                  // that later chains have named
 	before     AuditEntry
@@ -71,16 +76,20 @@ type unchanging struct {
 }
 
 type auditedEvent struct {
+	id        string
 	row, text string
 	answer    string // digest; "" for none
 	code      string // of the answer
 	pruned    int
 	gone      bool
 	seen      bool
-	answered  bool // seen
+	answered  bool   // seen
+	salt      []byte // as it is now; nil for none
 }
 
 type auditedDelivery struct {
+	id                        string
+	of                        *auditedEvent // that it belongs to now; nil for none
 	event, route, state, code string
 	version                   int64
 	row, text                 string
@@ -92,18 +101,27 @@ type auditedDelivery struct {
 func verify(read snapshot) (*Verification, error) {
 	start := time.Now()
 	v := &verifier{
-		read: read, events: map[string]*auditedEvent{}, deliveries: map[string]*auditedDelivery{}, heads: map[string]Head{},
+		read: read, eventAt: map[int64]*auditedEvent{}, deliveryAt: map[int64]*auditedDelivery{},
+		events: map[string]*auditedEvent{}, deliveries: map[string]*auditedDelivery{}, heads: map[string]Head{},
 		once: map[string]map[string]unchanging{"acts": {}, "accepted": {}},
 	}
 	v.Heads, v.Findings = map[string]Head{}, []Finding{}
+	if err := v.chains(); err != nil {
+		return nil, err
+	}
+	audit := len(v.Findings) // in the order of the chains
 	for _, step := range []func() error{
-		v.chains, v.eventRows, v.deliveryRows, v.answerRows, v.attemptRows, v.messageRows, v.actRows, v.acceptedRows,
+		v.eventRows, v.deliveryRows, v.answerRows, v.attemptRows, v.messageRows, v.actRows, v.acceptedRows,
 	} {
 		if err := step(); err != nil {
 			return nil, err
 		}
 	}
 	v.missing()
+	// What belongs together stands together, whatever order the database has.
+	slices.SortFunc(v.Findings[audit:], func(a, b Finding) int {
+		return cmp.Or(cmp.Compare(a.Table, b.Table), cmp.Compare(a.ID, b.ID), cmp.Compare(a.What, b.What))
+	})
 	v.Took = time.Since(start)
 	return &v.Verification, nil
 }
@@ -178,7 +196,7 @@ func clock(micros int64) string {
 func (v *verifier) event(id string) *auditedEvent {
 	e := v.events[id]
 	if e == nil {
-		e = &auditedEvent{}
+		e = &auditedEvent{id: id}
 		v.events[id] = e
 	}
 	return e
@@ -205,7 +223,7 @@ func (v *verifier) note(e *AuditEntry) {
 	case auditDelivery:
 		d := v.deliveries[e.Delivery]
 		if d == nil {
-			d = &auditedDelivery{}
+			d = &auditedDelivery{id: e.Delivery}
 			v.deliveries[e.Delivery] = d
 		}
 		for n, sum := range e.Attempts {

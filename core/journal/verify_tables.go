@@ -11,19 +11,22 @@ import (
 
 func (v *verifier) eventRows() error {
 	const text = `select id, ref, hook, study, stage, kind, trans_id, form_id, form_name, wf_id, wf_name, received_at,
-		traceparent, revision, origin, refused_code, refused_key, refused_rule, seq, pruned, salt, body from events order by seq`
+		traceparent, revision, origin, refused_code, refused_key, refused_rule, seq, pruned, salt, body from events`
 	return v.read(text, func(r row) {
 		v.Rows++
 		id := r.str(0)
-		e := v.events[id]
-		if e == nil || e.row == "" {
+		e := v.event(id)
+		if !r.null(20) {
+			e.salt = r.bytes(20)
+		}
+		v.eventAt[r.int(18)] = e
+		if e.row == "" {
+			e.seen = true
 			if r.int(18) <= v.before.EventSeq {
 				v.Before++
-				v.event(id).seen = true
 				return
 			}
 			v.find("extra", "events", id, "nobody has written it (hook %s, received at %s)", r.str(2), clock(r.int(11)))
-			v.event(id).seen = true
 			return
 		}
 		if e.seen {
@@ -51,12 +54,21 @@ func (v *verifier) eventRows() error {
 }
 
 func (v *verifier) deliveryRows() error {
-	return v.read(`select `+auditDeliveryColumns+` from deliveries d left join events e on e.seq = d.event_seq order by d.seq`, func(r row) {
+	return v.read(`select `+deliveryAlone+` from deliveries d`, func(r row) {
 		v.Rows++
 		id := r.str(auID)
 		d := v.deliveries[id]
-		if d == nil {
-			v.deliveries[id] = &auditedDelivery{seen: true, event: r.str(auEvent)}
+		extra := d == nil
+		if extra {
+			d = &auditedDelivery{id: id}
+			v.deliveries[id] = d
+		}
+		v.deliveryAt[r.int(auSeq)] = d
+		if d.of = v.eventAt[r.int(auEventSeq)]; d.of != nil {
+			r[auEvent], r[len(r)-1] = d.of.id, d.of.salt
+		}
+		if extra {
+			d.seen, d.event = true, r.str(auEvent)
 			if r.int(auSeq) <= v.before.DeliverySeq {
 				v.Before++
 				return
@@ -70,7 +82,7 @@ func (v *verifier) deliveryRows() error {
 		}
 		d.seen = true
 		now := deliveryEntry(r)
-		salted := !r.null(len(r) - 1) // else its contents' digests mean nothing any more
+		salted := d.of != nil && d.of.salt != nil // else its contents' digests mean nothing any more
 		switch {
 		case now.Row == d.row && (now.Text == d.text || !salted):
 		case now.State != d.state || now.Code != d.code:
@@ -91,87 +103,90 @@ func told(state, code string) string {
 }
 
 func (v *verifier) answerRows() error {
-	const text = `select e.id, a.status, a.code, a.detail, a.gone_us, a.at, a.event_seq, e.salt
-		from answers a left join events e on e.seq = a.event_seq order by a.event_seq`
-	return v.read(text, func(r row) {
+	return v.read(`select event_seq, status, code, detail, gone_us, at from answers`, func(r row) {
 		v.Rows++
-		id := r.str(0)
-		e := v.events[id]
+		e := v.eventAt[r.int(0)]
 		switch {
-		case id == "":
-			v.find("extra", "answers", strconv.FormatInt(r.int(6), 10), "its event is not there")
-		case e == nil || e.answer == "":
-			if r.int(6) <= v.before.EventSeq {
+		case e == nil:
+			v.find("extra", "answers", strconv.FormatInt(r.int(0), 10), "its event is not there")
+			return
+		case e.answer == "":
+			if r.int(0) <= v.before.EventSeq {
 				v.Before++
 				return
 			}
-			v.find("extra", "answers", id, "nobody has given it")
+			v.find("extra", "answers", e.id, "nobody has given it")
 		case e.answered:
-			v.find("extra", "answers", id, "it is there twice")
-		case !r.null(7) && digest(r.bytes(7), r[1:6]...) != e.answer:
-			v.find("altered", "answers", id, "it is not what the caller was told, which was %s", e.code)
+			v.find("extra", "answers", e.id, "it is there twice")
+		case e.salt != nil && digest(e.salt, r[1:6]...) != e.answer:
+			v.find("altered", "answers", e.id, "it is not what the caller was told, which was %s", e.code)
 		}
-		if e != nil {
-			e.answered = true
-		}
+		e.answered = true
 	})
 }
 
+// of is the delivery with this seq, the salt of its event, and whether what it sent
+// was pruned.
+func (v *verifier) of(seq int64) (d *auditedDelivery, salt []byte, pruned bool) {
+	if d = v.deliveryAt[seq]; d != nil && d.of != nil {
+		salt, pruned = d.of.salt, d.of.pruned&prunedSent != 0
+	}
+	return d, salt, pruned
+}
+
 func (v *verifier) attemptRows() error {
-	const text = `select d.id, t.n, t.message, t.started_at, t.took_us, t.effect, t.code, t.target_status, t.reply_type,
-		t.reply, t.truncated, t.retry_after_us, t.detail, t.delivery_seq, e.id, e.salt
-		from attempts t left join deliveries d on d.seq = t.delivery_seq left join events e on e.seq = d.event_seq
-		order by t.delivery_seq, t.n`
+	const text = `select delivery_seq, n, message, started_at, took_us, effect, code, target_status, reply_type,
+		reply, truncated, retry_after_us, detail from attempts`
 	return v.read(text, func(r row) {
 		v.Rows++
-		id := fmt.Sprintf("%s/%d", r.str(0), r.int(1))
-		d := v.deliveries[r.str(0)]
-		if r.null(0) || d == nil {
-			v.find("extra", "attempts", fmt.Sprintf("%d/%d", r.int(13), r.int(1)), "its delivery is not there")
+		n := int(r.int(1))
+		d, salt, pruned := v.of(r.int(0))
+		if d == nil {
+			v.find("extra", "attempts", fmt.Sprintf("%d/%d", r.int(0), n), "its delivery is not there")
 			return
 		}
-		want := d.attempts[int(r.int(1))]
-		pruned := v.event(r.str(14)).pruned&prunedSent != 0
-		values := slices.Clone(r[1:13])
+		id := fmt.Sprintf("%s/%d", d.id, n)
+		want := d.attempts[n]
+		values := r[1:13]
 		values[8] = r.bytes(9)
 		switch {
 		case want == "":
-			if r.int(13) <= v.before.DeliverySeq {
+			if r.int(0) <= v.before.DeliverySeq {
 				v.Before++
 				return
 			}
 			v.find("extra", "attempts", id, "nobody has made it")
 		case pruned && (len(r.bytes(9)) > 0 || r.str(12) != ""):
 			v.find("altered", "attempts", id, "what the target said was pruned, and is there again")
-		case !pruned && digest(r.bytes(15), values...) != want:
+		case !pruned && digest(salt, values...) != want:
 			v.find("altered", "attempts", id, "it is not what was written of it")
 		}
-		delete(d.attempts, int(r.int(1)))
+		delete(d.attempts, n)
 	})
 }
 
 func (v *verifier) messageRows() error {
-	const text = `select d.id, m.n, m.content_type, m.headers, m.key, m.path, m.payload, m.delivery_seq, e.id, e.salt
-		from messages m left join deliveries d on d.seq = m.delivery_seq left join events e on e.seq = d.event_seq
-		order by m.delivery_seq, m.n`
+	const text = `select delivery_seq, n, content_type, headers, key, path, payload from messages`
 	return v.read(text, func(r row) {
 		v.Rows++
-		id := fmt.Sprintf("%s/%d", r.str(0), r.int(1))
-		d := v.deliveries[r.str(0)]
 		n := int(r.int(1))
+		d, salt, pruned := v.of(r.int(0))
+		if d == nil {
+			v.find("extra", "messages", fmt.Sprintf("%d/%d", r.int(0), n), "its delivery is not there")
+			return
+		}
+		id := fmt.Sprintf("%s/%d", d.id, n)
 		switch {
-		case r.null(0) || d == nil:
-			v.find("extra", "messages", fmt.Sprintf("%d/%d", r.int(7), n), "its delivery is not there")
-		case v.event(r.str(8)).pruned&prunedSent != 0:
+		case pruned:
 			v.find("extra", "messages", id, "it was pruned, and is there again")
 		case n < 0 || n >= len(d.messages) || d.messages[n] == "":
-			if r.int(7) <= v.before.DeliverySeq {
+			if r.int(0) <= v.before.DeliverySeq {
 				v.Before++
 				return
 			}
 			v.find("extra", "messages", id, "nobody has written it")
 		default:
-			if digest(r.bytes(9), r.int(1), r.str(2), r.str(3), r.bytes(4), r.bytes(5), r.bytes(6)) != d.messages[n] {
+			if digest(salt, r.int(1), r.str(2), r.str(3), r.bytes(4), r.bytes(5), r.bytes(6)) != d.messages[n] {
 				v.find("altered", "messages", id, "it is not what was sent")
 			}
 			d.messages[n] = ""
