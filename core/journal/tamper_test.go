@@ -1,10 +1,10 @@
 package journal
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -47,12 +47,66 @@ var tampers = []tamper{
 	{"update accepted set revision = 'x' where seq = %d", "extra", "accepted", "select cast(seq as text) from accepted where seq = %d", []string{"missing accepted"}},
 	{"delete from documents where sha = (select config_sha from accepted where seq = %d)", "missing", "documents", "select config_sha from accepted where seq = %d", nil},
 	{"update documents set content = {blob} where sha = (select config_sha from accepted where seq = %d)", "altered", "documents", "select config_sha from accepted where seq = %d", nil},
+	// What was put in.
+	{`insert into events (id, ref, hook, study, stage, kind, trans_id, form_id, form_name, wf_id, wf_name, received_at, traceparent, salt, body)
+		select id || 'x', ref, hook, study, stage, kind, trans_id, form_id, form_name, wf_id, wf_name, received_at, traceparent, salt, body from events where seq = %d`,
+		"extra", "events", "select id || 'x' from events where seq = %d", nil},
+	{`insert into deliveries (id, event_seq, hook, route, lane, head, open, state, wait, shape, script, revision, created_at, updated_at)
+		select id || 'x', event_seq, hook, route, lane, 0, 0, 'delivered', 0, shape, script, revision, created_at, updated_at from deliveries where seq = %d`,
+		"extra", "deliveries", "select id || 'x' from deliveries where seq = %d", nil},
+	{"insert into answers select seq, 200, 'delivered', '', 0, 7 from events where seq = %d",
+		"extra", "answers", "select id from events e where seq = %d and not exists (select 1 from answers a where a.event_seq = e.seq)", nil},
+	{`insert into attempts select delivery_seq, n + 6, message, started_at, took_us, effect, code, target_status, reply_type, reply, truncated, retry_after_us, detail
+		from attempts where delivery_seq = %d and n = 1`,
+		"extra", "attempts", "select d.id || '/7' from deliveries d join attempts t on t.delivery_seq = d.seq and t.n = 1 where d.seq = %d", nil},
+	{"insert into messages select delivery_seq, n + 6, content_type, headers, key, path, payload from messages where delivery_seq = %d and n = 1",
+		"extra", "messages", "select d.id || '/7' from deliveries d join messages t on t.delivery_seq = d.seq and t.n = 1 where d.seq = %d", nil},
+	{`insert into acts (seq, at, actor, act, delivery_seq, reason, was, now, event_id)
+		select seq + 1000000, at + 1, actor, act, delivery_seq, reason, was, now, '' from acts where seq = %d`,
+		"extra", "acts", "select cast(seq + 1000000 as text) from acts where seq = %d", nil},
+	{"insert into accepted (seq, node, revision, config_sha, scripts, at) select seq + 1000000, node, revision, config_sha, scripts, at + 1 from accepted where seq = %d",
+		"extra", "accepted", "select cast(seq + 1000000 as text) from accepted where seq = %d", nil},
+	// What was moved. No delivery tells of the place of a refused event.
+	{"update events set seq = seq + 1000000 where seq = %d and refused_code <> ''", "reordered", "events", "select id from events where seq = %d and refused_code <> '' and seq < (select max(seq) from events where seq < 1000000)", nil},
+	{"update acts set seq = seq + 1000000 where seq = %d", "reordered", "acts", "select cast(seq + 1000000 as text) from acts where seq = %d and seq < (select max(seq) from acts where seq < 1000000)", nil},
+	{"update accepted set seq = seq + 1000000 where seq = %d", "reordered", "accepted", "select cast(seq + 1000000 as text) from accepted where seq = %d and seq < (select max(seq) from accepted where seq < 1000000)", nil},
 	// These last: what a row of the audit spoke of has lost its proof.
 	{"update audit set entries = {blob} where seq = %d", "altered", "audit", "select chain || '/' || n from audit where seq = %d", nil},
 	{"update audit set at = at + 1 where seq = %d", "altered", "audit", "select chain || '/' || n from audit where seq = %d", nil},
 	{"update audit set hash = {blob} where seq = %d", "altered", "audit", "select chain || '/' || n from audit where seq = %d", nil},
+	{"update audit set hash = {hash} where seq = %d", "altered", "audit", "select chain || '/' || n from audit where seq = %d", nil},
+	{"update audit set seq = seq + 1000000 where seq = %d", "reordered", "audit", "select chain || '/' || n from audit where seq = %d and n < (select max(n) from audit b where b.chain = audit.chain)", nil},
 	{"delete from audit where seq = %d", "missing", "audit", "select chain || '/' || n from audit where seq = %d", nil},
-	{"update audit set seq = -seq where seq = %d", "reordered", "audit", "select chain || '/' || n from audit where seq = %d", nil},
+	{"update audit set seq = -seq where seq = %d", "reordered", "audit", "select chain || '/' || n from audit where seq = %d and n > 1", nil},
+}
+
+// rowsOf are the tables whose seq a tamper of a table takes.
+var rowsOf = map[string]string{
+	"events": "events", "answers": "events", "deliveries": "deliveries", "attempts": "deliveries", "messages": "deliveries",
+	"acts": "acts", "accepted": "accepted", "documents": "accepted", "audit": "audit",
+}
+
+// tops are the numbers of the newest rows.
+func tops(t testing.TB, s *Store) map[string]int64 {
+	t.Helper()
+	tops := map[string]int64{}
+	for _, table := range rowsOf {
+		tops[table], _ = strconv.ParseInt(one(t, s, "select coalesce(max(seq), 0) from "+table), 10, 64)
+	}
+	return tops
+}
+
+// on is the statement for a row, as the engine writes it.
+func (c tamper) on(s *Store, n int) string {
+	blob, hash := hexLiteral(s, "00ff"), hexLiteral(s, strings.Repeat("5a", 32))
+	return strings.NewReplacer("{blob}", blob, "{hash}", hash).Replace(fmt.Sprintf(c.sql, n))
+}
+
+func hexLiteral(s *Store, hex string) string {
+	if _, lite := s.engine.(*sqliteEngine); lite {
+		return "x'" + hex + "'"
+	}
+	return `'\x` + hex + "'::bytea"
 }
 
 // one reads the first column of the first row.
@@ -79,30 +133,29 @@ func TestVerifyTampered(t *testing.T) {
 		s := open(t, Options{URL: url})
 		unaudited.Store(s, true)
 		fill(t, s, 300)
-		blob := map[bool]string{true: "x'00ff'", false: `'\x00ff'::bytea`}[strings.HasPrefix(url, "sqlite")]
 		random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // a test's choice
 		t.Log("seed", seed)
 		if v := verified(t, s); len(v.Findings) > 0 {
 			t.Fatal(v.Findings)
 		}
 		used := map[string]bool{}
+		most := tops(t, s)
 		for _, c := range tampers {
 			// A row that is there: each may have been changed once before.
 			var id string
 			n := 0
 			for range 200 {
-				rows := map[string]string{"acts": "acts", "accepted": "accepted", "documents": "accepted", "audit": "audit"}
-				top := one(t, s, "select max(seq) from "+cmp.Or(rows[c.table], "deliveries"))
-				var most int
-				_, _ = fmt.Sscan(top, &most)
-				n = 1 + random.IntN(most)
-				if c.id == "" {
-					id = "any"
-					if row := fmt.Sprint("acts ", n); !used[row] {
-						used[row] = true
-						break
-					}
-				} else if id = one(t, s, fmt.Sprintf(c.id, n)); id != "" && !known(verified(t, s), id) && !last(t, s, c, n) {
+				n = 1 + random.IntN(int(most[rowsOf[c.table]]))
+				row := fmt.Sprint(rowsOf[c.table], " ", n)
+				apart := c.table == "acts" || c.table == "accepted"
+				if apart && used[row] {
+					continue // what is said of it does not have its number
+				}
+				if id = "any"; c.id != "" {
+					id = one(t, s, fmt.Sprintf(c.id, n))
+				}
+				if id != "" && !known(verified(t, s), id) && !last(t, s, c, n) {
+					used[row] = apart
 					break
 				}
 				id = ""
@@ -111,7 +164,7 @@ func TestVerifyTampered(t *testing.T) {
 				t.Fatal("no row for", c.sql)
 			}
 			before := verified(t, s)
-			if err := raw(s, strings.ReplaceAll(fmt.Sprintf(c.sql, n), "{blob}", blob)); err != nil {
+			if err := raw(s, c.on(s, n)); err != nil {
 				t.Fatal(c.sql, err)
 			}
 			after := verified(t, s)

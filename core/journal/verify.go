@@ -65,17 +65,32 @@ type verifier struct {
 	eventAt    map[int64]*auditedEvent
 	deliveryAt map[int64]*auditedDelivery
 	once       map[string]map[string]unchanging // by table and digest
-	heads      map[string]Head                  // that later chains have named
+	heads      map[string][]Head                // that later chains have named
 	before     AuditEntry
+	chain      int                         // the number of the one that is read
+	placed     map[string]map[int][]placed // rows by table and chain
 }
+
+// placed is a row of a table and where the audit has it.
+type placed struct {
+	entry int
+	seq   int64
+	id    string
+}
+
+// spot is where the audit has something: what one chain has written is in the
+// tables in the same order.
+type spot struct{ chain, entry int }
 
 // unchanging is a row that never changes.
 type unchanging struct {
+	spot
 	event string // that it is about, or ""
 	what  string
 }
 
 type auditedEvent struct {
+	spot
 	id        string
 	row, text string
 	answer    string // digest; "" for none
@@ -102,8 +117,9 @@ func verify(read snapshot) (*Verification, error) {
 	start := time.Now()
 	v := &verifier{
 		read: read, eventAt: map[int64]*auditedEvent{}, deliveryAt: map[int64]*auditedDelivery{},
-		events: map[string]*auditedEvent{}, deliveries: map[string]*auditedDelivery{}, heads: map[string]Head{},
-		once: map[string]map[string]unchanging{"acts": {}, "accepted": {}},
+		events: map[string]*auditedEvent{}, deliveries: map[string]*auditedDelivery{}, heads: map[string][]Head{},
+		placed: map[string]map[int][]placed{"events": {}, "acts": {}, "accepted": {}},
+		once:   map[string]map[string]unchanging{"acts": {}, "accepted": {}},
 	}
 	v.Heads, v.Findings = map[string]Head{}, []Finding{}
 	if err := v.chains(); err != nil {
@@ -118,6 +134,7 @@ func verify(read snapshot) (*Verification, error) {
 		}
 	}
 	v.missing()
+	v.order()
 	// What belongs together stands together, whatever order the database has.
 	slices.SortFunc(v.Findings[audit:], func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(a.Table, b.Table), cmp.Compare(a.ID, b.ID), cmp.Compare(a.What, b.What))
@@ -134,23 +151,39 @@ func (v *verifier) find(what, table, id, format string, args ...any) {
 	v.Findings = append(v.Findings, Finding{What: what, Table: table, ID: id, Detail: fmt.Sprintf(format, args...)})
 }
 
+// chained is a row of a chain.
+type chained struct {
+	n, seq int64
+	hash   [sha256.Size]byte
+}
+
 // chains follows each chain from its first row, and takes note of what the rows say.
 func (v *verifier) chains() error {
 	const text = `select seq, chain, n, at, entries, hash from audit order by chain, n`
 	var name string
-	var n, seq, at int64
-	var before [sha256.Size]byte
-	known := true // that before is the hash of row n
+	var n, at int64
+	// The row before has these hashes: the one it holds, and the one that its contents
+	// have. If they differ it was altered, and the next one follows from either.
+	var held, own [sha256.Size]byte
+	known := true // that they are those of row n
+	var links []chained
+	all := map[string][]chained{}
 	end := func() {
-		if name != "" {
-			v.Heads[name] = Head{N: n, Hash: encode(before)}
+		if name == "" {
+			return
+		}
+		v.Heads[name] = Head{N: n, Hash: encode(held)}
+		all[name] = links
+		for _, i := range outOfOrder(links, func(l chained) int64 { return l.seq }) {
+			v.find("reordered", "audit", fmt.Sprintf("%s/%d", name, links[i].n), "its place among the rows of the audit is not the one in its chain")
 		}
 	}
 	err := v.read(text, func(r row) {
 		v.AuditRows++
 		if r.str(1) != name {
 			end()
-			name, n, seq, at, before, known = r.str(1), 0, 0, 0, [sha256.Size]byte{}, true
+			name, n, at, held, own, known, links = r.str(1), 0, 0, [sha256.Size]byte{}, [sha256.Size]byte{}, true, nil
+			v.chain++
 		}
 		id := fmt.Sprintf("%s/%d", name, r.int(2))
 		if r.int(2) > n+1 {
@@ -158,15 +191,20 @@ func (v *verifier) chains() error {
 				r.int(2)-n-1, clock(at), clock(r.int(3)), r.int(2))
 			known = false
 		}
-		if r.int(0) < seq {
-			v.find("reordered", "audit", id, "it stands before row %d, which was written first", n)
-		}
 		entries, hash := r.bytes(4), r.bytes(5)
-		if sum := chainHash(before, name, r.int(2), r.int(3), entries); known && !bytes.Equal(sum[:], hash) {
+		sum := chainHash(held, name, r.int(2), r.int(3), entries)
+		if own != held && !bytes.Equal(sum[:], hash) {
+			sum = chainHash(own, name, r.int(2), r.int(3), entries)
+		}
+		switch {
+		case !known:
+			copy(sum[:], hash)
+		case !bytes.Equal(sum[:], hash):
 			v.find("altered", "audit", id, "its hash is not that of its contents and of the row before (written at %s)", clock(r.int(3)))
 		}
-		n, seq, at, known = r.int(2), max(seq, r.int(0)), r.int(3), len(hash) == sha256.Size
-		copy(before[:], hash)
+		n, at, known, own, held = r.int(2), r.int(3), true, sum, [sha256.Size]byte{}
+		copy(held[:], hash)
+		links = append(links, chained{n: n, seq: r.int(0), hash: held})
 		for line := range bytes.SplitSeq(entries, []byte("\n")) {
 			var e AuditEntry
 			if err := json.Unmarshal(line, &e); err != nil {
@@ -178,12 +216,56 @@ func (v *verifier) chains() error {
 		}
 	})
 	end()
-	for chain, head := range v.heads {
-		if now := v.Heads[chain]; now.N < head.N {
-			v.find("missing", "audit", fmt.Sprintf("%s/%d", chain, now.N+1), "the chain's last %d rows are gone: it had %d when a later one began", head.N-now.N, head.N)
+	for _, name := range slices.Sorted(maps.Keys(v.heads)) {
+		for _, head := range v.heads[name] {
+			v.ended(name, head, all[name])
 		}
 	}
 	return err
+}
+
+// ended compares a chain with what a later one knew as its end.
+func (v *verifier) ended(name string, head Head, links []chained) {
+	i, found := slices.BinarySearchFunc(links, head.N, func(l chained, n int64) int { return cmp.Compare(l.n, n) })
+	switch now := v.Heads[name].N; {
+	case now < head.N:
+		v.find("missing", "audit", fmt.Sprintf("%s/%d", name, now+1), "the chain's last %d rows are gone: it had %d when a later one began", head.N-now, head.N)
+	case found && encode(links[i].hash) != head.Hash:
+		v.find("altered", "audit", fmt.Sprintf("%s/%d", name, head.N), "it had another hash when a later chain began: it, or rows before it, were written anew")
+	}
+}
+
+// outOfOrder are the indexes of what has to move so that the rest is in ascending
+// order: all but a longest row of values that ascend. One that has moved far does
+// not put the blame on those that it has passed.
+func outOfOrder[T any](all []T, value func(T) int64) (out []int) {
+	if slices.IsSortedFunc(all, func(a, b T) int { return cmp.Compare(value(a), value(b)) }) {
+		return nil
+	}
+	var ends []int // by length, the last index of such a row whose value is the least
+	before := make([]int, len(all))
+	for i := range all {
+		at, _ := slices.BinarySearchFunc(ends, value(all[i]), func(end int, v int64) int { return cmp.Compare(value(all[end]), v) })
+		before[i] = -1
+		if at > 0 {
+			before[i] = ends[at-1]
+		}
+		if at == len(ends) {
+			ends = append(ends, i)
+		} else {
+			ends[at] = i
+		}
+	}
+	stays := make([]bool, len(all))
+	for i := ends[len(ends)-1]; i >= 0; i = before[i] {
+		stays[i] = true
+	}
+	for i, yes := range stays {
+		if !yes {
+			out = append(out, i)
+		}
+	}
+	return out
 }
 
 func clock(micros int64) string {
@@ -206,15 +288,15 @@ func (v *verifier) note(e *AuditEntry) {
 	switch e.Kind {
 	case auditStart:
 		for name, head := range e.Heads {
-			if head.N > v.heads[name].N {
-				v.heads[name] = head
+			if !slices.Contains(v.heads[name], head) {
+				v.heads[name] = append(v.heads[name], head)
 			}
 		}
 	case auditBefore:
 		v.before = *e
 	case auditEvent:
 		ev := v.event(e.Event)
-		ev.row, ev.text = e.Row, e.Text
+		ev.row, ev.text, ev.spot = e.Row, e.Text, spot{v.chain, v.Entries}
 	case auditAnswer:
 		ev := v.event(e.Event)
 		if ev.answer == "" { // the first is kept
@@ -245,9 +327,9 @@ func (v *verifier) note(e *AuditEntry) {
 		if e.Row == "" {
 			return // about no delivery: it is in the audit only
 		}
-		v.once["acts"][e.Row] = unchanging{e.Event, fmt.Sprintf("%s of delivery %s by %s", e.Act, e.Delivery, e.Actor)}
+		v.once["acts"][e.Row] = unchanging{spot{v.chain, v.Entries}, e.Event, fmt.Sprintf("%s of delivery %s by %s", e.Act, e.Delivery, e.Actor)}
 	case auditConfig:
-		v.once["accepted"][e.Row] = unchanging{what: fmt.Sprintf("configuration %s of node %s", e.Revision, e.Node)}
+		v.once["accepted"][e.Row] = unchanging{spot: spot{v.chain, v.Entries}, what: fmt.Sprintf("configuration %s of node %s", e.Revision, e.Node)}
 	case auditPrune:
 		for _, id := range e.Events {
 			ev := v.event(id)
@@ -258,6 +340,23 @@ func (v *verifier) note(e *AuditEntry) {
 				ev.pruned |= prunedSent
 			case "events":
 				ev.gone = true
+			}
+		}
+	}
+}
+
+// put takes note of a row that is where the audit says.
+func (v *verifier) put(table string, at spot, seq int64, id string) {
+	v.placed[table][at.chain] = append(v.placed[table][at.chain], placed{at.entry, seq, id})
+}
+
+// order tells which rows of a table are not in the order in which they were written.
+func (v *verifier) order() {
+	for table, chains := range v.placed {
+		for _, rows := range chains {
+			slices.SortFunc(rows, func(a, b placed) int { return cmp.Compare(a.entry, b.entry) })
+			for _, i := range outOfOrder(rows, func(p placed) int64 { return p.seq }) {
+				v.find("reordered", table, rows[i].id, "its place among the rows is not the one in which it was written")
 			}
 		}
 	}

@@ -47,6 +47,7 @@ func (v *verifier) eventRows() error {
 		case e.pruned&prunedBody == 0 && digest(r.bytes(20), r.bytes(21)) != e.text:
 			v.find("altered", "events", id, "its body, or the salt of its digests, is not what came")
 		}
+		v.put("events", e.spot, r.int(18), id)
 		if e.pruned != 0 {
 			v.Pruned++
 		}
@@ -194,25 +195,27 @@ func (v *verifier) messageRows() error {
 	})
 }
 
-// rows compares a table whose rows never change.
-func (v *verifier) rows(table, id string, r row) {
+// rows compares a table whose rows never change: their last column is seq.
+func (v *verifier) rows(table string, r row, before int64) {
 	v.Rows++
-	sum := digest(nil, r...)
-	if _, known := v.once[table][sum]; !known {
+	seq := r.int(len(r) - 1)
+	id := strconv.FormatInt(seq, 10)
+	sum := digest(nil, r[:len(r)-1]...)
+	written, known := v.once[table][sum]
+	switch {
+	case known:
+		v.put(table, written.spot, seq, id)
+		delete(v.once[table], sum)
+	case seq <= before:
+		v.Before++
+	default:
 		v.find("extra", table, id, "it is not what was written: altered, or put in")
-		return
 	}
-	delete(v.once[table], sum)
 }
 
 func (v *verifier) actRows() error {
-	return v.read(`select at, actor, act, delivery_seq, event_id, reason, was, now, seq from acts order by seq`, func(r row) {
-		if r.str(4) == "" { // from before the audit
-			v.Rows++
-			v.Before++
-			return
-		}
-		v.rows("acts", strconv.FormatInt(r.int(8), 10), r[:8])
+	return v.read(`select at, actor, act, delivery_seq, event_id, reason, was, now, seq from acts`, func(r row) {
+		v.rows("acts", r, v.before.ActSeq)
 	})
 }
 
@@ -220,19 +223,14 @@ func (v *verifier) actRows() error {
 // its own hash.
 func (v *verifier) acceptedRows() error {
 	needed := map[string]bool{}
-	err := v.read(`select node, revision, config_sha, scripts, at, seq from accepted order by seq`, func(r row) {
+	err := v.read(`select node, revision, config_sha, scripts, at, seq from accepted`, func(r row) {
 		needed[r.str(2)] = true
 		var scripts map[string]string
 		_ = json.Unmarshal(r.bytes(3), &scripts) // an altered row is found below
 		for _, sha := range scripts {
 			needed[sha] = true
 		}
-		if len(v.once["accepted"]) == 0 && v.before.EventSeq > 0 {
-			v.Rows++
-			v.Before++
-			return
-		}
-		v.rows("accepted", strconv.FormatInt(r.int(5), 10), r[:5])
+		v.rows("accepted", r, v.before.AcceptedSeq)
 	})
 	if err != nil {
 		return err

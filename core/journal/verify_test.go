@@ -3,8 +3,10 @@ package journal
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -123,4 +125,60 @@ func TestVerifyCut(t *testing.T) {
 			t.Fatal(v.Findings)
 		}
 	})
+}
+
+// TestVerifyRewritten has rows of a chain written anew, with hashes that are right,
+// up to what a later chain has named.
+func TestVerifyRewritten(t *testing.T) {
+	onDurable(t, func(t *testing.T, url string) {
+		s := open(t, Options{URL: url})
+		fill(t, s, 20)
+		_ = s.Close()
+		s = open(t, Options{URL: url})
+		unaudited.Store(s, true)
+		chain := one(t, s, "select min(chain) from audit")
+		var rows []row
+		err := s.engine.snapshot(t.Context(), func(read snapshot) error {
+			return read("select n, at, entries from audit where chain = '"+chain+"' order by n", func(r row) { rows = append(rows, slices.Clone(r)) })
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var before [sha256.Size]byte
+		for _, r := range rows {
+			at := r.int(1)
+			if r.int(0) == 3 {
+				at++ // it was at another time
+			}
+			before = chainHash(before, chain, r.int(0), at, r.bytes(2))
+			text := fmt.Sprintf("update audit set at = %d, hash = %s where chain = '%s' and n = %d", at, hexLiteral(s, fmt.Sprintf("%x", before)), chain, r.int(0))
+			if err := raw(s, text); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want := fmt.Sprintf("%s/%d", chain, rows[len(rows)-1].int(0))
+		if v := verified(t, s); len(v.Findings) != 1 || v.Findings[0].What != "altered" || v.Findings[0].ID != want {
+			t.Fatalf("%s is not what is named: %v", want, v.Findings)
+		}
+	})
+}
+
+func TestOutOfOrder(t *testing.T) {
+	for _, c := range []struct{ in, out []int64 }{
+		{nil, nil},
+		{[]int64{1, 2, 3}, nil},
+		{[]int64{-1, 1, 2}, nil},
+		{[]int64{1, 99, 3, 4, 5}, []int64{99}},
+		{[]int64{2, 3, 4, 1, 5}, []int64{1}},
+		{[]int64{1, 4, 3, 2, 5, 6}, []int64{4, 3}},
+		{[]int64{9, 1, 2, 0, 3, 8, 4}, []int64{9, 0, 8}},
+	} {
+		var got []int64
+		for _, i := range outOfOrder(c.in, func(v int64) int64 { return v }) {
+			got = append(got, c.in[i])
+		}
+		if !slices.Equal(got, c.out) {
+			t.Errorf("%v: %v, want %v", c.in, got, c.out)
+		}
+	}
 }
