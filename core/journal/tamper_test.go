@@ -67,17 +67,17 @@ var tampers = []tamper{
 	{"insert into accepted (seq, node, revision, config_sha, scripts, at) select seq + 1000000, node, revision, config_sha, scripts, at + 1 from accepted where seq = %d",
 		"extra", "accepted", "select cast(seq + 1000000 as text) from accepted where seq = %d", nil},
 	// What was moved. No delivery tells of the place of a refused event.
-	{"update events set seq = seq + 1000000 where seq = %d and refused_code <> ''", "reordered", "events", "select id from events where seq = %d and refused_code <> '' and seq < (select max(seq) from events where seq < 1000000)", nil},
-	{"update acts set seq = seq + 1000000 where seq = %d", "reordered", "acts", "select cast(seq + 1000000 as text) from acts where seq = %d and seq < (select max(seq) from acts where seq < 1000000)", nil},
-	{"update accepted set seq = seq + 1000000 where seq = %d", "reordered", "accepted", "select cast(seq + 1000000 as text) from accepted where seq = %d and seq < (select max(seq) from accepted where seq < 1000000)", nil},
+	{"update events set seq = seq + 1000000 where seq = %d and refused_code <> ''", "reordered", "events", "select id from events where seq = %d and refused_code <> '' and seq < (select max(seq) - 3 from events where seq < 1000000)", nil},
+	{"update acts set seq = seq + 1000000 where seq = %d", "reordered", "acts", "select cast(seq + 1000000 as text) from acts where seq = %d and seq < (select max(seq) - 3 from acts where seq < 1000000)", nil},
+	{"update accepted set seq = seq + 1000000 where seq = %d", "reordered", "accepted", "select cast(seq + 1000000 as text) from accepted where seq = %d and seq < (select max(seq) - 3 from accepted where seq < 1000000)", nil},
 	// These last: what a row of the audit spoke of has lost its proof.
 	{"update audit set entries = {blob} where seq = %d", "altered", "audit", "select chain || '/' || n from audit where seq = %d", nil},
 	{"update audit set at = at + 1 where seq = %d", "altered", "audit", "select chain || '/' || n from audit where seq = %d", nil},
 	{"update audit set hash = {blob} where seq = %d", "altered", "audit", "select chain || '/' || n from audit where seq = %d", nil},
 	{"update audit set hash = {hash} where seq = %d", "altered", "audit", "select chain || '/' || n from audit where seq = %d", nil},
-	{"update audit set seq = seq + 1000000 where seq = %d", "reordered", "audit", "select chain || '/' || n from audit where seq = %d and n < (select max(n) from audit b where b.chain = audit.chain)", nil},
+	{"update audit set seq = seq + 1000000 where seq = %d", "reordered", "audit", "select chain || '/' || n from audit where seq = %d and n < (select max(n) - 2 from audit b where b.chain = audit.chain)", nil},
 	{"delete from audit where seq = %d", "missing", "audit", "select chain || '/' || n from audit where seq = %d", nil},
-	{"update audit set seq = -seq where seq = %d", "reordered", "audit", "select chain || '/' || n from audit where seq = %d and n > 1", nil},
+	{"update audit set seq = -seq where seq = %d", "reordered", "audit", "select chain || '/' || n from audit where seq = %d and n > 3", nil},
 }
 
 // rowsOf are the tables whose seq a tamper of a table takes.
