@@ -68,7 +68,6 @@ var tampers = []tamper{
 		"extra", "accepted", "select cast(seq + 1000000 as text) from accepted where seq = %d", nil},
 	// What was moved. No delivery tells of the place of a refused event.
 	{"update events set seq = seq + 1000000 where seq = %d and refused_code <> ''", "reordered", "events", "select id from events where seq = %d and refused_code <> '' and seq < (select max(seq) - 3 from events where seq < 1000000)", nil},
-	{"update acts set seq = seq + 1000000 where seq = %d", "reordered", "acts", "select cast(seq + 1000000 as text) from acts where seq = %d and seq < (select max(seq) - 3 from acts where seq < 1000000)", nil},
 	{"update accepted set seq = seq + 1000000 where seq = %d", "reordered", "accepted", "select cast(seq + 1000000 as text) from accepted where seq = %d and seq < (select max(seq) - 3 from accepted where seq < 1000000)", nil},
 	// These last: what a row of the audit spoke of has lost its proof.
 	{"update audit set entries = {blob} where seq = %d", "altered", "audit", "select chain || '/' || n from audit where seq = %d", nil},

@@ -78,8 +78,9 @@ type placed struct {
 	id    string
 }
 
-// spot is where the audit has something: what one chain has written is in the
-// tables in the same order.
+// spot is where the audit has something. What one chain has from the writer is in the
+// tables in the same order. What runs beside the writer takes a chain at its end only,
+// so nothing follows for acts, nor for events with an id of their caller's.
 type spot struct{ chain, entry int }
 
 // unchanging is a row that never changes.
@@ -96,6 +97,7 @@ type auditedEvent struct {
 	answer    string // digest; "" for none
 	code      string // of the answer
 	pruned    int
+	refused   bool
 	gone      bool
 	seen      bool
 	answered  bool   // seen
@@ -118,7 +120,7 @@ func verify(read snapshot) (*Verification, error) {
 	v := &verifier{
 		read: read, eventAt: map[int64]*auditedEvent{}, deliveryAt: map[int64]*auditedDelivery{},
 		events: map[string]*auditedEvent{}, deliveries: map[string]*auditedDelivery{}, heads: map[string][]Head{},
-		placed: map[string]map[int][]placed{"events": {}, "acts": {}, "accepted": {}},
+		placed: map[string]map[int][]placed{"events": {}, "accepted": {}},
 		once:   map[string]map[string]unchanging{"acts": {}, "accepted": {}},
 	}
 	v.Heads, v.Findings = map[string]Head{}, []Finding{}
@@ -296,7 +298,7 @@ func (v *verifier) note(e *AuditEntry) {
 		v.before = *e
 	case auditEvent:
 		ev := v.event(e.Event)
-		ev.row, ev.text, ev.spot = e.Row, e.Text, spot{v.chain, v.Entries}
+		ev.row, ev.text, ev.spot, ev.refused = e.Row, e.Text, spot{v.chain, v.Entries}, e.Code != ""
 	case auditAnswer:
 		ev := v.event(e.Event)
 		if ev.answer == "" { // the first is kept
@@ -345,9 +347,11 @@ func (v *verifier) note(e *AuditEntry) {
 	}
 }
 
-// put takes note of a row that is where the audit says.
+// put takes note of a row that is what the audit says.
 func (v *verifier) put(table string, at spot, seq int64, id string) {
-	v.placed[table][at.chain] = append(v.placed[table][at.chain], placed{at.entry, seq, id})
+	if chains := v.placed[table]; chains != nil {
+		chains[at.chain] = append(chains[at.chain], placed{at.entry, seq, id})
+	}
 }
 
 // order tells which rows of a table are not in the order in which they were written.
