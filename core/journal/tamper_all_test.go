@@ -316,8 +316,8 @@ func (f *forger) endsOfChains() map[string]bool {
 	f.t.Helper()
 	lasts := map[string][]string{}
 	keep := func(rows, id string) {
-		all := append(lasts[rows], id)
-		lasts[rows] = all[max(0, len(all)-3):]
+		lasts[rows] = append(lasts[rows], id)
+		lasts[rows] = lasts[rows][max(0, len(lasts[rows])-3):]
 	}
 	for _, r := range f.read("select chain, entries from audit order by chain, n") {
 		for line := range strings.SplitSeq(string(r.bytes(1)), "\n") {
