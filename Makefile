@@ -14,7 +14,7 @@ export GORACE := halt_on_error=1 atexit_sleep_ms=0
 # Modules of their own, which ./... does not reach.
 EXAMPLES := $(patsubst %/go.mod,%,$(wildcard examples/*/go.mod))
 
-.PHONY: demo build test lint generate fuzz torture bench clean
+.PHONY: demo build test lint generate fuzz torture tamper bench clean
 
 demo: ## see it work, without any set-up
 	go run ./cmd/hookline demo
@@ -54,6 +54,11 @@ fuzz: ## what strangers send, a minute each
 # HOOKLINE_TORTURE is for how long, HOOKLINE_TORTURE_SEED repeats a run's choices.
 torture: ## kill daemons, children and connections under load, for an hour
 	HOOKLINE_TORTURE=$${HOOKLINE_TORTURE:-1h} go test $(RACE) -count=1 -v -timeout 0 ./core/app/torture
+
+# Of as many events as the audit's promise is about. HOOKLINE_TAMPER_SEED repeats a
+# run's choices. Without -race: it has a limit on time.
+tamper: ## alter a journal of 100,000 events in every way; verify must name each, in 10 s
+	HOOKLINE_TAMPER_EVENTS=$${HOOKLINE_TAMPER_EVENTS:-100000} go test -count=1 -v -timeout 30m -run '^TestVerifyAllTampers$$' ./core/journal
 
 bench: ## Hookline beside a direct call and Go's ReverseProxy
 	go run ./cmd/bench

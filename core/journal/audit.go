@@ -68,9 +68,11 @@ type AuditEntry struct {
 	// Heads are the ends of the chains before, by name: a chain that is shorter
 	// has lost rows.
 	Heads map[string]Head `json:"heads,omitempty"`
-	// EventSeq and DeliverySeq are the newest rows that an older version wrote.
+	// These are the newest rows that an older version wrote.
 	EventSeq    int64 `json:"event_seq,omitempty"`
 	DeliverySeq int64 `json:"delivery_seq,omitempty"`
+	ActSeq      int64 `json:"act_seq,omitempty"`
+	AcceptedSeq int64 `json:"accepted_seq,omitempty"`
 }
 
 // Head is the end of a chain.
@@ -105,11 +107,12 @@ func (s *Store) auditBegins(ctx context.Context) (start, older *AuditEntry, err 
 			return err
 		}
 		older = &AuditEntry{Kind: auditBefore}
-		return read(`select coalesce((select max(seq) from events), 0), coalesce((select max(seq) from deliveries), 0)`, func(r row) {
-			older.EventSeq, older.DeliverySeq = r.int(0), r.int(1)
+		return read(`select coalesce((select max(seq) from events), 0), coalesce((select max(seq) from deliveries), 0),
+			coalesce((select max(seq) from acts), 0), coalesce((select max(seq) from accepted), 0)`, func(r row) {
+			older.EventSeq, older.DeliverySeq, older.ActSeq, older.AcceptedSeq = r.int(0), r.int(1), r.int(2), r.int(3)
 		})
 	})
-	if older != nil && older.EventSeq == 0 {
+	if older != nil && older.EventSeq == 0 && older.AcceptedSeq == 0 {
 		older = nil
 	}
 	if err != nil {
@@ -290,6 +293,7 @@ const (
 	auRoute
 	auState
 	auCode
+	auEventSeq
 )
 
 // delivery notes the newest version of one: auditDeliveryColumns.

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -257,12 +258,14 @@ func version1(t *testing.T, url string) {
 	t.Helper()
 	var db *sql.DB
 	dialect, folder := goose.DialectPostgres, "postgres"
+	literal := func(text string) string { return fmt.Sprintf(`'\x%x'`, text) }
 	if path, ok := strings.CutPrefix(url, "sqlite:"); ok {
 		var err error
 		if db, err = sql.Open("sqlite", fileURI(path)); err != nil {
 			t.Fatal(err)
 		}
 		dialect, folder = goose.DialectSQLite3, "sqlite"
+		literal = func(text string) string { return fmt.Sprintf("x'%x'", text) }
 	} else {
 		db = openSQL(t, url)
 	}
@@ -280,6 +283,9 @@ func version1(t *testing.T, url string) {
 					created_at, updated_at, ended_at)
 				select 'd%d', seq, 'study-a', 'r', 'lane-%d', %s, %s, '%s', %s, 0, 1, 0, 2, '', '', %d, %d, %s from events where id = 'e%d'`,
 				i, i, d.head, d.head, d.state, d.due, now, now, d.ended, i),
+			fmt.Sprintf("insert into acts (at, actor, act, delivery_seq, reason, was, now) values (%d, 'anna', 'retry', 1, '', 'dead', 'queued')", now+int64(i)),
+			fmt.Sprintf("insert into accepted (node, revision, config_sha, scripts, at) values ('n', 'r%d', '%x', '{}', %d)", i, sha256.Sum256(fmt.Append(nil, i)), now+int64(i)),
+			fmt.Sprintf("insert into documents (sha, content, at) values ('%x', %s, %d)", sha256.Sum256(fmt.Append(nil, i)), literal(fmt.Sprint(i)), now),
 		} {
 			if _, err := db.Exec(text); err != nil {
 				t.Fatal(err)
@@ -331,6 +337,13 @@ func TestMigrationFromVersion1(t *testing.T) {
 		}
 		if n := number(t, s, "select count(*) from events where pruned = 0 and salt is null and revision = ''"); n != 2 {
 			t.Error("events of before:", n)
+		}
+		// What is new stands beside what the audit cannot tell of.
+		if err := s.Accept(t.Context(), Set{Node: "n", Revision: "new", Config: []byte("new")}); err != nil {
+			t.Fatal(err)
+		}
+		if v := verified(t, s); len(v.Findings) > 0 || v.Before != 7 { // 2 events, acts and sets; d0 has a version since
+			t.Errorf("%+v", v)
 		}
 	})
 }

@@ -128,9 +128,13 @@ const (
 	deliveryExtra   = `d.hook, d.head, d.open, d.due_at, d.owner, d.code, d.reason, d.position, d.created_at, d.updated_at, d.ended_at, d.origin`
 	headOf          = `(select 1 from deliveries where lane = $5 and head = 1)`
 	// auditDeliveryColumns: what needs a name first, contents and their salt last.
-	auditDeliveryColumns = `d.seq, d.version, d.id, e.id, d.route, d.state, d.code,
+	auditDeliveryColumns = deliveryFirst + `e.id` + deliveryThen + `e.salt`
+	// deliveryAlone has the same columns without those of the event.
+	deliveryAlone = deliveryFirst + `''` + deliveryThen + `null`
+	deliveryFirst = `d.seq, d.version, d.id, `
+	deliveryThen  = `, d.route, d.state, d.code,
 		d.event_seq, d.hook, d.lane, d.head, d.open, d.owner, d.due_at, d.wait, d.attempts, d.begun_at, d.sent, d.shape, d.script, d.revision,
-		d.created_at, d.updated_at, d.ended_at, d.origin, d.reason, d.position, e.salt`
+		d.created_at, d.updated_at, d.ended_at, d.origin, d.reason, d.position, `
 	// nextOfLane is the first of those that wait behind a lane's head.
 	nextOfLane = `(select seq from deliveries where lane = $1 and open = 1 and head = 0 order by seq limit 1)`
 )
