@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"path"
 	"path/filepath"
 	"regexp"
@@ -135,8 +136,12 @@ func (b *bundler) build(o api.BuildOptions) (source []byte, problems, warnings [
 		}
 	}
 	for i, name := range k.maps.Sources {
-		if k.maps.Sources[i] = b.known(name); k.maps.Sources[i] == entryFile {
-			k.maps.SourcesContent[i] = ""
+		if plain, err := url.PathUnescape(name); err == nil { // a map has URLs
+			name = plain
+		}
+		name = path.Clean(name)
+		if k.maps.Sources[i] = b.known(name); name == entryFile {
+			k.maps.SourcesContent[i] = "" // it names a path of this machine
 		}
 	}
 	source, err := k.text()
