@@ -47,7 +47,7 @@ type bundler struct {
 
 	mu     sync.Mutex // esbuild reads files concurrently
 	inputs map[string]bool
-	bytes  int64
+	bytes  int
 	alias  map[string]string // real path -> path by which it was imported
 }
 
