@@ -24,7 +24,7 @@ const (
 	// DefaultTimeout is a script's time per event where none is set.
 	DefaultTimeout = 250 * time.Millisecond
 
-	loadTimeout = 5 * time.Second
+	loadTimeout = 10 * time.Second // a bundle near the limit takes some seconds
 	// restartWait is how long an event waits for a new process after one died. A
 	// start takes about a tenth of a second, after several deaths some seconds.
 	restartWait = 5 * time.Second

@@ -48,7 +48,7 @@ func newExplained(t *testing.T) *site {
 		"ehr.js": `import { unwanted } from "./unwanted"; import note from "note"; ` +
 			`export default function (event, ctx) { if (event.note === unwanted) return ctx.reject("not wanted"); return { patient: event.trans_id, note: note(event) } } // ` + hostile + "\n",
 		"unwanted.ts":                "export const unwanted: string = \"no\"; // " + hostile + "\n",
-		"node_modules/note/index.js": "module.exports = (event) => event.note;\n",
+		"node_modules/note/index.js": "module.exports = (event) => event.never ? setTimeout(event) : event.note;\n",
 	} {
 		file := filepath.Join(filepath.Dir(s.file), name)
 		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
@@ -271,6 +271,9 @@ transport = "other"
 	}
 	if n := strings.Count(asJSON, `"script_inferred"`); n != 0 {
 		t.Errorf("%d scripts are inferred that made a message", n)
+	}
+	if out := s.good("check"); strings.Count(out, "warning: ") != 1 || !strings.Contains(out, "warning: routes.ehr.transform: node_modules/note/index.js:1:44: setTimeout does not exist here") {
+		t.Errorf("check: %s", out)
 	}
 	text = s.good("explain", "--ref", rejected.Ref)
 	if !strings.Contains(text, "ehr.js, SHA-256 "+script+", by the configuration: which version ran is not on record") ||
