@@ -112,6 +112,7 @@ func (a *App) hooks(c *config.Config, problems *problems) []ingest.Hook {
 }
 
 func (a *App) compileScripts(ctx context.Context, g *generation, sources map[string][]byte, problems *problems) {
+	a.awaited = nil
 	for _, r := range g.config.Routes {
 		if r.Transform == "" {
 			continue
@@ -125,9 +126,14 @@ func (a *App) compileScripts(ctx context.Context, g *generation, sources map[str
 		if err != nil || strings.HasPrefix(name, "..") {
 			name = r.Transform
 		}
-		t, err := engine.Compile(ctx, transforms.Script{Name: name, Path: r.Transform, Source: sources[r.Transform], Timeout: r.ScriptTimeout})
+		t, err := engine.Compile(ctx, transforms.Script{
+			Name: name, Path: r.Transform, Root: g.config.Dir, Source: sources[r.Transform], Timeout: r.ScriptTimeout,
+		})
 		if err != nil {
 			problems.add("routes.%s.transform: %w", r.Name, err)
+			if refused, ok := errors.AsType[*transforms.CompileError](err); ok {
+				a.awaited = append(a.awaited, refused.Inputs...)
+			}
 			continue
 		}
 		g.scripts[r.Name] = t
