@@ -24,11 +24,14 @@ const (
 	// which would cost more per event than most scripts do.
 	entryFile = "hookline:entry"
 	entry     = "import script from %s; __hookline(script)"
+	mainEntry = "import %s; import main from %s; __hookline(main)"
 	banner    = "\n" + `(function (__hookline) { "use strict";`
 	footer    = `})`
 
-	// ownText is where the text of a script comes from that is not on the disk.
-	ownText = "script"
+	// ownText is where the text of a script comes from that is not on the disk, and
+	// ownModule that of a module.
+	ownText   = "script"
+	ownModule = "module"
 )
 
 // lacking is what esbuild must lower or refuse because goja does not know it.
@@ -45,6 +48,8 @@ type bundler struct {
 	root string // the folder beyond which nothing is read; no symlinks in it
 	path string // of the script, below root
 
+	modules map[string]string // that are not on the disk
+
 	mu     sync.Mutex // esbuild reads files concurrently
 	inputs map[string]bool
 	bytes  int
@@ -60,7 +65,12 @@ func (s *server) Bundle(_ context.Context, req *pb.BundleRequest) (out *pb.Bundl
 		out.Problems = []*pb.Problem{{Text: err.Error()}}
 		return out, nil
 	}
-	source, problems, warnings := b.build(b.options(strconv.Quote(filepath.ToSlash(b.path))))
+	b.modules = req.GetModules()
+	first := fmt.Sprintf(entry, strconv.Quote(filepath.ToSlash(b.path)))
+	if main := req.GetMain(); main != "" {
+		first = fmt.Sprintf(mainEntry, strconv.Quote(filepath.ToSlash(b.path)), strconv.Quote(main))
+	}
+	source, problems, warnings := b.build(b.options(first))
 	if len(problems) == 0 {
 		var lacks, mayLack []*pb.Problem
 		if lacks, mayLack = lint(req.GetName(), source); len(lacks) > 0 {
@@ -79,7 +89,7 @@ func (s *server) Bundle(_ context.Context, req *pb.BundleRequest) (out *pb.Bundl
 // were bundles.
 func bundleText(name string, source []byte) ([]byte, []*pb.Problem) {
 	b := &bundler{name: name, root: string(filepath.Separator), inputs: map[string]bool{}}
-	o := b.options(strconv.Quote(ownText))
+	o := b.options(fmt.Sprintf(entry, strconv.Quote(ownText)))
 	text := strings.TrimPrefix(string(source), string(utf8BOM))
 	o.Plugins = []api.Plugin{{Name: "hookline", Setup: func(build api.PluginBuild) {
 		build.OnResolve(api.OnResolveOptions{Filter: ".*"}, func(a api.OnResolveArgs) (api.OnResolveResult, error) {
@@ -96,9 +106,10 @@ func bundleText(name string, source []byte) ([]byte, []*pb.Problem) {
 	return out, problems
 }
 
-func (b *bundler) options(script string) api.BuildOptions {
+// options are esbuild's for a bundle that begins with the text of entryFile.
+func (b *bundler) options(first string) api.BuildOptions {
 	return api.BuildOptions{
-		Stdin:  &api.StdinOptions{Contents: fmt.Sprintf(entry, script), Sourcefile: entryFile, ResolveDir: b.root},
+		Stdin:  &api.StdinOptions{Contents: first, Sourcefile: entryFile, ResolveDir: b.root},
 		Bundle: true, Write: false, Outfile: filepath.Join(b.root, "out.js"), AbsWorkingDir: b.root, LogLevel: api.LogLevelSilent,
 		Format: api.FormatESModule, Platform: api.PlatformNeutral, Target: api.ES2022, Supported: lacking,
 		MainFields: []string{"module", "main"}, Conditions: []string{"module"}, // "import", "require" and "default" are esbuild's
@@ -161,7 +172,9 @@ func (b *bundler) known(name string) string {
 		return entryFile
 	case strings.HasPrefix(name, ownText+":"):
 		return b.name
-	case strings.HasPrefix(name, "data:"), strings.HasPrefix(name, "<"):
+	case strings.HasPrefix(name, ownModule+":"):
+		return strings.TrimPrefix(name, ownModule+":")
+	case strings.HasPrefix(name, "<"):
 		return name
 	}
 	return b.shown(filepath.Join(b.root, filepath.FromSlash(name)))

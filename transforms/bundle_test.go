@@ -267,6 +267,31 @@ func TestSymlinksInside(t *testing.T) {
 	}
 }
 
+// TestModules: a module of the host's, which gets to run in place of the script.
+func TestModules(t *testing.T) {
+	e := start(t, nil)
+	s := script(tree(t, map[string]string{
+		"ehr.ts":      "export default (event: any) => event.trans_id;",
+		"ehr.test.ts": "import { test } from \"hookline/test\";\nimport transform from \"./ehr\";\ntest(\"one\", () => transform({ trans_id: 1 }));\ntest(\"two\", () => transform(undefined));\n",
+	}), "ehr.test.ts")
+	if _, err := e.Compile(t.Context(), s); err == nil || !strings.Contains(err.Error(), "ehr.test.ts:1:22: \"hookline/test\" is for tests") {
+		t.Error(err)
+	}
+	s.Main = "hookline/test"
+	s.Modules = map[string]string{s.Main: "const all: any[] = [];\nexport const test = (name: string, body: () => unknown) => { all.push([name, body]); };\nexport default () => all.map(([name, body]) => [name, body()]);\n"}
+	tr, err := e.Compile(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err = tr.Transform(t.Context(), event(update), route, delivery); err == nil || !strings.Contains(err.Error(), "ehr.ts:1:38") {
+		t.Error(err)
+	}
+	s.Modules[s.Main] += "nothing();"
+	if _, err = e.Compile(t.Context(), s); err == nil || !strings.Contains(err.Error(), "hookline/test:4:1: nothing is called nothing here") {
+		t.Error(err)
+	}
+}
+
 // TestLinkedPackages: pnpm keeps each package with links to what it needs beside it.
 func TestLinkedPackages(t *testing.T) {
 	e := start(t, nil)

@@ -51,6 +51,12 @@ type Script struct {
 	Root    string        // the folder that imports must be in; "", or if Path is not in it: Path's
 	Source  []byte        // what [Transform.Source] was, to compile without the disk; nil: read it
 	Timeout time.Duration // 0: DefaultTimeout
+
+	// Modules are the texts of modules that are not on the disk, by the names that
+	// import them: "hookline/test". Main is the one whose default export is run, after
+	// the script has been; "": the script's own is.
+	Modules map[string]string
+	Main    string
 }
 
 // Engine runs scripts in a child process, which it keeps running.
@@ -202,7 +208,7 @@ func (e *Engine) bundle(ctx context.Context, s Script) (*pb.BundleResponse, erro
 	}
 	var out *pb.BundleResponse
 	err = e.ask(ctx, s.Name, func(ctx context.Context, client pb.TransformServiceClient) (err error) {
-		out, err = client.Bundle(ctx, &pb.BundleRequest{Name: s.Name, Path: file, Root: root})
+		out, err = client.Bundle(ctx, &pb.BundleRequest{Name: s.Name, Path: file, Root: root, Modules: s.Modules, Main: s.Main})
 		return err
 	})
 	if err == nil && len(out.GetProblems()) > 0 {

@@ -62,7 +62,14 @@ func (b *bundler) called(file string) {
 
 func (b *bundler) plugin(build api.PluginBuild) {
 	build.OnResolve(api.OnResolveOptions{Filter: ".*"}, func(a api.OnResolveArgs) (api.OnResolveResult, error) {
+		if _, ok := b.modules[a.Path]; ok {
+			return api.OnResolveResult{Path: a.Path, Namespace: ownModule}, nil
+		}
 		return api.OnResolveResult{}, b.imported(a)
+	})
+	build.OnLoad(api.OnLoadOptions{Filter: ".*", Namespace: ownModule}, func(a api.OnLoadArgs) (api.OnLoadResult, error) {
+		text := b.modules[a.Path]
+		return api.OnLoadResult{Contents: &text, Loader: api.LoaderTS}, nil
 	})
 	build.OnLoad(api.OnLoadOptions{Filter: ".*", Namespace: "file"}, func(a api.OnLoadArgs) (api.OnLoadResult, error) {
 		text, loader, err := b.read(a.Path)

@@ -102,7 +102,15 @@ func (l *linter) found(at file.Idx, name, text string) {
 }
 
 // guard notes that a file asks whether something exists before it uses it.
-func (l *linter) guard(id *ast.Identifier) { l.guarding(id.Idx, id.Name.String()) }
+func (l *linter) guard(id *ast.Identifier) {
+	l.guarding(id.Idx, id.Name.String())
+	// Old packages try the global object's names one after the other.
+	if ways := []string{"globalThis", "window", "self", "global"}; slices.Contains(ways, id.Name.String()) {
+		for _, name := range ways {
+			l.guarding(id.Idx, name)
+		}
+	}
+}
 
 func (l *linter) guarding(at file.Idx, name string) {
 	if p := l.place(at); p != (place{}) {

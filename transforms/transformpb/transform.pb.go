@@ -89,7 +89,11 @@ type BundleRequest struct {
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
 	// The folder beyond which nothing is read.
-	Root          string `protobuf:"bytes,3,opt,name=root,proto3" json:"root,omitempty"`
+	Root string `protobuf:"bytes,3,opt,name=root,proto3" json:"root,omitempty"`
+	// Text of modules that are not on the disk, by the name that imports them.
+	Modules map[string]string `protobuf:"bytes,4,rep,name=modules,proto3" json:"modules,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The one of them whose default export is run; empty: the script's is.
+	Main          string `protobuf:"bytes,5,opt,name=main,proto3" json:"main,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -141,6 +145,20 @@ func (x *BundleRequest) GetPath() string {
 func (x *BundleRequest) GetRoot() string {
 	if x != nil {
 		return x.Root
+	}
+	return ""
+}
+
+func (x *BundleRequest) GetModules() map[string]string {
+	if x != nil {
+		return x.Modules
+	}
+	return nil
+}
+
+func (x *BundleRequest) GetMain() string {
+	if x != nil {
+		return x.Main
 	}
 	return ""
 }
@@ -878,11 +896,16 @@ var File_transforms_transformpb_transform_proto protoreflect.FileDescriptor
 
 const file_transforms_transformpb_transform_proto_rawDesc = "" +
 	"\n" +
-	"&transforms/transformpb/transform.proto\x12\x1ahookline.transform.v1alpha\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"K\n" +
+	"&transforms/transformpb/transform.proto\x12\x1ahookline.transform.v1alpha\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xed\x01\n" +
 	"\rBundleRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +
-	"\x04root\x18\x03 \x01(\tR\x04root\"\xc2\x01\n" +
+	"\x04root\x18\x03 \x01(\tR\x04root\x12P\n" +
+	"\amodules\x18\x04 \x03(\v26.hookline.transform.v1alpha.BundleRequest.ModulesEntryR\amodules\x12\x12\n" +
+	"\x04main\x18\x05 \x01(\tR\x04main\x1a:\n" +
+	"\fModulesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc2\x01\n" +
 	"\x0eBundleResponse\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\fR\x06source\x12?\n" +
 	"\bproblems\x18\x02 \x03(\v2#.hookline.transform.v1alpha.ProblemR\bproblems\x12?\n" +
@@ -961,7 +984,7 @@ func file_transforms_transformpb_transform_proto_rawDescGZIP() []byte {
 }
 
 var file_transforms_transformpb_transform_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_transforms_transformpb_transform_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_transforms_transformpb_transform_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_transforms_transformpb_transform_proto_goTypes = []any{
 	(Reason)(0),                   // 0: hookline.transform.v1alpha.Reason
 	(*BundleRequest)(nil),         // 1: hookline.transform.v1alpha.BundleRequest
@@ -976,35 +999,37 @@ var file_transforms_transformpb_transform_proto_goTypes = []any{
 	(*Content)(nil),               // 10: hookline.transform.v1alpha.Content
 	(*Word)(nil),                  // 11: hookline.transform.v1alpha.Word
 	(*Failure)(nil),               // 12: hookline.transform.v1alpha.Failure
-	(*durationpb.Duration)(nil),   // 13: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
+	nil,                           // 13: hookline.transform.v1alpha.BundleRequest.ModulesEntry
+	(*durationpb.Duration)(nil),   // 14: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
 }
 var file_transforms_transformpb_transform_proto_depIdxs = []int32{
-	5,  // 0: hookline.transform.v1alpha.BundleResponse.problems:type_name -> hookline.transform.v1alpha.Problem
-	5,  // 1: hookline.transform.v1alpha.BundleResponse.warnings:type_name -> hookline.transform.v1alpha.Problem
-	13, // 2: hookline.transform.v1alpha.LoadRequest.timeout:type_name -> google.protobuf.Duration
-	5,  // 3: hookline.transform.v1alpha.LoadResponse.problems:type_name -> hookline.transform.v1alpha.Problem
-	13, // 4: hookline.transform.v1alpha.RunRequest.timeout:type_name -> google.protobuf.Duration
-	13, // 5: hookline.transform.v1alpha.RunRequest.budget:type_name -> google.protobuf.Duration
-	14, // 6: hookline.transform.v1alpha.RunRequest.received_at:type_name -> google.protobuf.Timestamp
-	10, // 7: hookline.transform.v1alpha.RunResponse.messages:type_name -> hookline.transform.v1alpha.Content
-	11, // 8: hookline.transform.v1alpha.RunResponse.skip:type_name -> hookline.transform.v1alpha.Word
-	11, // 9: hookline.transform.v1alpha.RunResponse.reject:type_name -> hookline.transform.v1alpha.Word
-	12, // 10: hookline.transform.v1alpha.RunResponse.failure:type_name -> hookline.transform.v1alpha.Failure
-	0,  // 11: hookline.transform.v1alpha.Failure.reason:type_name -> hookline.transform.v1alpha.Reason
-	1,  // 12: hookline.transform.v1alpha.TransformService.Bundle:input_type -> hookline.transform.v1alpha.BundleRequest
-	3,  // 13: hookline.transform.v1alpha.TransformService.Load:input_type -> hookline.transform.v1alpha.LoadRequest
-	6,  // 14: hookline.transform.v1alpha.TransformService.Unload:input_type -> hookline.transform.v1alpha.UnloadRequest
-	8,  // 15: hookline.transform.v1alpha.TransformService.Run:input_type -> hookline.transform.v1alpha.RunRequest
-	2,  // 16: hookline.transform.v1alpha.TransformService.Bundle:output_type -> hookline.transform.v1alpha.BundleResponse
-	4,  // 17: hookline.transform.v1alpha.TransformService.Load:output_type -> hookline.transform.v1alpha.LoadResponse
-	7,  // 18: hookline.transform.v1alpha.TransformService.Unload:output_type -> hookline.transform.v1alpha.UnloadResponse
-	9,  // 19: hookline.transform.v1alpha.TransformService.Run:output_type -> hookline.transform.v1alpha.RunResponse
-	16, // [16:20] is the sub-list for method output_type
-	12, // [12:16] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	13, // 0: hookline.transform.v1alpha.BundleRequest.modules:type_name -> hookline.transform.v1alpha.BundleRequest.ModulesEntry
+	5,  // 1: hookline.transform.v1alpha.BundleResponse.problems:type_name -> hookline.transform.v1alpha.Problem
+	5,  // 2: hookline.transform.v1alpha.BundleResponse.warnings:type_name -> hookline.transform.v1alpha.Problem
+	14, // 3: hookline.transform.v1alpha.LoadRequest.timeout:type_name -> google.protobuf.Duration
+	5,  // 4: hookline.transform.v1alpha.LoadResponse.problems:type_name -> hookline.transform.v1alpha.Problem
+	14, // 5: hookline.transform.v1alpha.RunRequest.timeout:type_name -> google.protobuf.Duration
+	14, // 6: hookline.transform.v1alpha.RunRequest.budget:type_name -> google.protobuf.Duration
+	15, // 7: hookline.transform.v1alpha.RunRequest.received_at:type_name -> google.protobuf.Timestamp
+	10, // 8: hookline.transform.v1alpha.RunResponse.messages:type_name -> hookline.transform.v1alpha.Content
+	11, // 9: hookline.transform.v1alpha.RunResponse.skip:type_name -> hookline.transform.v1alpha.Word
+	11, // 10: hookline.transform.v1alpha.RunResponse.reject:type_name -> hookline.transform.v1alpha.Word
+	12, // 11: hookline.transform.v1alpha.RunResponse.failure:type_name -> hookline.transform.v1alpha.Failure
+	0,  // 12: hookline.transform.v1alpha.Failure.reason:type_name -> hookline.transform.v1alpha.Reason
+	1,  // 13: hookline.transform.v1alpha.TransformService.Bundle:input_type -> hookline.transform.v1alpha.BundleRequest
+	3,  // 14: hookline.transform.v1alpha.TransformService.Load:input_type -> hookline.transform.v1alpha.LoadRequest
+	6,  // 15: hookline.transform.v1alpha.TransformService.Unload:input_type -> hookline.transform.v1alpha.UnloadRequest
+	8,  // 16: hookline.transform.v1alpha.TransformService.Run:input_type -> hookline.transform.v1alpha.RunRequest
+	2,  // 17: hookline.transform.v1alpha.TransformService.Bundle:output_type -> hookline.transform.v1alpha.BundleResponse
+	4,  // 18: hookline.transform.v1alpha.TransformService.Load:output_type -> hookline.transform.v1alpha.LoadResponse
+	7,  // 19: hookline.transform.v1alpha.TransformService.Unload:output_type -> hookline.transform.v1alpha.UnloadResponse
+	9,  // 20: hookline.transform.v1alpha.TransformService.Run:output_type -> hookline.transform.v1alpha.RunResponse
+	17, // [17:21] is the sub-list for method output_type
+	13, // [13:17] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_transforms_transformpb_transform_proto_init() }
@@ -1018,7 +1043,7 @@ func file_transforms_transformpb_transform_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_transforms_transformpb_transform_proto_rawDesc), len(file_transforms_transformpb_transform_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   12,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
