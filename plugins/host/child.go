@@ -61,6 +61,9 @@ type Spec struct {
 	Title   string   // argv[0], for process lists; "": the executable
 	SHA256  []byte   // the executable must hash to it; nil: not checked
 	NoMTLS  bool     // its language cannot do AutoMTLS
+	// Attach is the file of a transport's plugin that somebody runs by hand
+	// ([plugins.AttachEnv]); nothing is started then. "": none.
+	Attach string
 
 	Handshake plugin.HandshakeConfig
 	Protocols map[int]plugin.PluginSet
@@ -306,24 +309,29 @@ type launched struct {
 
 // end stops the process, asking first, and undoes the launch.
 func (l *launched) end() {
-	hard := time.AfterFunc(stopTimeout, l.kill) // invariant 4: a frozen child never answers the word to end
-	l.plugin.Kill()
-	hard.Stop()
-	l.kill() // releases the context; the process is gone
+	if l.plugin != nil {
+		hard := time.AfterFunc(stopTimeout, l.kill) // invariant 4: a frozen child never answers the word to end
+		l.plugin.Kill()
+		hard.Stop()
+		l.kill() // releases the context; the process is gone
+	}
 	for i := len(l.cleanup) - 1; i >= 0; i-- {
 		l.cleanup[i]()
 	}
 }
 
 func (l *launched) epitaph() string {
-	if s := l.cmd.ProcessState; s != nil {
-		return s.String()
+	if l.cmd != nil && l.cmd.ProcessState != nil {
+		return l.cmd.ProcessState.String()
 	}
 	return "the connection to it broke"
 }
 
 // launch starts one process and sets it up.
 func (c *Child) launch(ctx context.Context) (_ *launched, err error) {
+	if c.spec.Attach != "" {
+		return c.attach(ctx)
+	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	l := &launched{}
@@ -398,16 +406,23 @@ func (c *Child) launch(ctx context.Context) (_ *launched, err error) {
 	watcher.Go(func() { c.nurse(watching, conn, l.process) })
 	l.cleanup = append(l.cleanup, func() { stopWatching(); watcher.Wait() })
 
-	setUp := make(chan error, 1)
-	go func() { setUp <- c.spec.Setup(ctx, client) }()
+	return l, c.setUp(ctx, l.process)
+}
+
+// setUp runs Setup on a new process, unless that ends before.
+func (c *Child) setUp(ctx context.Context, p *process) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- c.spec.Setup(ctx, p.client) }()
 	select {
-	case err = <-setUp:
-	case <-l.process.gone:
-		err = errors.New("it ended while it was being set up")
+	case err := <-done:
+		return err
+	case <-p.gone:
 		cancel()
-		<-setUp //nolint:errcheck // whatever Setup says of a process that is gone
+		<-done //nolint:errcheck // whatever Setup says of a process that is gone
+		return errors.New("it ended while it was being set up")
 	}
-	return l, err
 }
 
 // watch closes gone when the connection breaks: a killed process is noticed in a

@@ -7,12 +7,14 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"os"
+	"os/exec"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/hookline/hookline/plugins"
 	"github.com/hookline/hookline/plugins/host"
 	"github.com/hookline/hookline/plugins/transport"
 )
@@ -199,5 +201,55 @@ func TestReplaceLetsAttemptsFinish(t *testing.T) {
 	defer cancel()
 	if r := tr.Deliver(ctx, &transport.Message{ID: "m", Payload: json.RawMessage(`{}`)}); r.Effect != transport.Done {
 		t.Errorf("after it: %+v", r)
+	}
+}
+
+// A plugin that somebody runs by hand, say under a debugger, is used and not ended;
+// when it is started anew it is found again.
+func TestAttach(t *testing.T) {
+	file := t.TempDir() + "/attach.json"
+	byHand := func() *exec.Cmd {
+		cmd := exec.Command(executable(t), "plugin")
+		cmd.Env = append(os.Environ(), plugins.AttachEnv+"="+file)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+		for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) { // a pace for the loop
+			if _, err := os.Stat(file); err == nil {
+				return cmd
+			}
+			if time.Now().After(end) {
+				t.Fatal("it does not say where it is")
+			}
+		}
+	}
+	s := spec(t, &logs{}, `{"url":"http://x"}`)
+	s.Command, s.Attach = []string{"/does/not/exist"}, file
+	if _, err := host.StartTransport(t.Context(), s); err == nil || !strings.Contains(err.Error(), "run the plugin with HOOKLINE_ATTACH=") {
+		t.Errorf("nobody has attached: %v", err)
+	}
+	first := byHand()
+	tr, err := host.StartTransport(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := deliver(t, tr, "x", 5*time.Second); r.Effect != transport.Done || tr.Status().PID != first.Process.Pid {
+		t.Errorf("receipt %+v, status %+v", r, tr.Status())
+	}
+	if err := first.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Wait(); err != nil {
+		t.Errorf("interrupted, it ended with %v", err)
+	}
+	second := byHand()
+	await(t, tr, "the second is found", func(s host.Status) bool { return s.PID == second.Process.Pid })
+	if r := deliver(t, tr, "x", 5*time.Second); r.Effect != transport.Done {
+		t.Errorf("receipt %+v", r)
+	}
+	tr.Stop()
+	if err := second.Process.Signal(syscall.Signal(0)); err != nil {
+		t.Errorf("the host has ended what it did not start: %v", err)
 	}
 }

@@ -35,6 +35,7 @@ type TransportSpec struct {
 	Title    string   // argv[0], for process lists; "": the executable
 	SHA256   []byte   // pin, or nil
 	NoMTLS   bool     // the plugin cannot do AutoMTLS
+	Attach   string   // see [Spec]
 	Settings json.RawMessage
 	// Resolve turns a reference such as "env:NAME" into the secret. It is asked
 	// only for fields that the plugin's schema marks as secret.
@@ -105,6 +106,7 @@ func start(ctx context.Context, spec TransportSpec) (l life, err error) {
 		Title:     spec.Title,
 		SHA256:    spec.SHA256,
 		NoMTLS:    spec.NoMTLS,
+		Attach:    spec.Attach,
 		Handshake: plugins.Handshake,
 		Protocols: map[int]plugin.PluginSet{1: {plugins.TransportService: &plugins.TransportPlugin{}}},
 		Service:   plugins.TransportService,
