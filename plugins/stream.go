@@ -50,7 +50,11 @@ func (s *server) Stream(stream grpc.BidiStreamingServer[pb.StreamRequest, pb.Str
 			mu.Unlock()
 			continue
 		}
-		slots <- struct{}{}
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done(): // the stream has ended, and those that hold the slots may not know
+			return context.Cause(ctx)
+		}
 		call, cancel := within(ctx, req.GetTimeout())
 		mu.Lock()
 		cancels[id] = cancel

@@ -97,6 +97,7 @@ var harmless = []string{
 	"Delivery.ID", "Delivery.EventID", "Delivery.Ref", "Delivery.Hook", "Delivery.Route", "Delivery.TransID", "Delivery.Lane", "Delivery.State",
 	"Delivery.Code", "Delivery.Position", "Delivery.Script", "Delivery.Revision",
 	"Message.ID", "Message.ContentType", "Attempt.Effect", "Attempt.Code", "Done.Actor", "Done.Act", "Done.Was", "Done.Now",
+	"Plugin.Transport", "Plugin.Plugin", "Plugin.Version", "Plugin.State",
 	"ActResult.ID", "ActResult.Was", "ActResult.Now", "ActResult.Why",
 }
 

@@ -46,6 +46,7 @@ type Options struct {
 	Journal Journal          // nil without a journal
 	Care    Care             // nil without a journal
 	Alerts  func() AlertList // nil for none
+	Plugins func() []Plugin  // nil for none
 	// Routes are the names of those in force; nil allows a retry on any.
 	Routes func() []string
 	// Viewed, if set, is told what of an event's contents ("body", "detail") an actor
@@ -226,6 +227,7 @@ func (a *api) endpoints() []endpoint {
 		{needs: act, method: http.MethodPost, path: "/v1/reload", limit: reloadTimeout, call: a.reload},
 		{needs: see, method: http.MethodGet, path: "/v1/status", limit: callTimeout, call: a.status},
 		{needs: see, method: http.MethodGet, path: "/v1/alerts", limit: callTimeout, call: a.alerts},
+		{needs: see, method: http.MethodGet, path: "/v1/plugins", limit: callTimeout, call: a.plugins},
 		{needs: see, method: http.MethodGet, path: "/v1/events", limit: callTimeout, call: a.events, list: true},
 		{needs: see, method: http.MethodGet, path: "/v1/events/{id}", limit: callTimeout, call: a.event},
 		{needs: read, method: http.MethodGet, path: "/v1/events/{id}/body", limit: callTimeout, call: a.body},

@@ -27,6 +27,7 @@ var views = map[string]any{
 	"PruneAsk": admin.PruneAsk{}, "PruneAnswer": admin.PruneAnswer{}, "Pruned": admin.Pruned{}, "BackupAsk": admin.BackupAsk{},
 	"Verification": journal.Verification{}, "Finding": journal.Finding{}, "Head": journal.Head{},
 	"Alert": admin.Alert{}, "AlertList": admin.AlertList{},
+	"Plugin": admin.Plugin{}, "PluginList": admin.PluginList{},
 	"Act": admin.Act{}, "ActResult": admin.ActResult{}, "ActResults": admin.ActResults{},
 	"ActCount": admin.ActCount{}, "ActGroup": admin.ActGroup{}, "Redrive": admin.Redrive{}, "Redriven": admin.Redriven{},
 }

@@ -2,10 +2,14 @@ package app
 
 import (
 	"fmt"
+	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
+	"strings"
 
 	"github.com/hookline/hookline/plugins"
 	"github.com/hookline/hookline/plugins/http"
@@ -39,6 +43,30 @@ func Version() string {
 // ChildCommand is the first argument of this executable when it runs as a child:
 // built-in transports and scripts are the same file, executed again.
 const ChildCommand = "child"
+
+// PluginCommand starts a plugin by itself, outside a daemon: a built-in one by its
+// name, any other by its path.
+func PluginCommand(plugin string, args ...string) ([]string, error) {
+	if strings.ContainsRune(plugin, '/') || strings.ContainsRune(plugin, filepath.Separator) {
+		path, err := filepath.Abs(plugin)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", plugin, err)
+		}
+		if _, err := exec.LookPath(path); err != nil {
+			return nil, fmt.Errorf("%s cannot be executed: %w", plugin, err)
+		}
+		return append([]string{path}, args...), nil
+	}
+	if builtIn[plugin] == nil {
+		return nil, fmt.Errorf("there is no built-in plugin %q; name one of %s, or a path such as ./%s",
+			plugin, strings.Join(slices.Sorted(maps.Keys(builtIn)), ", "), plugin)
+	}
+	exe, err := self()
+	if err != nil {
+		return nil, err
+	}
+	return []string{exe, ChildCommand, childTransport, plugin, "under-test"}, nil
+}
 
 // The kinds of children.
 const (

@@ -245,6 +245,7 @@ func (a *App) transportSpec(c *config.Config, t config.Transport) (host.Transpor
 		spec.Title = "hookline"
 	} else {
 		spec.Command = append([]string{t.Plugin}, t.Args...)
+		spec.NoMTLS, spec.Attach = t.NoMTLS, t.Attach
 		info, err := os.Stat(t.Plugin)
 		if err != nil {
 			return spec, "", fmt.Errorf("plugin: %w", err)
@@ -256,7 +257,7 @@ func (a *App) transportSpec(c *config.Config, t config.Transport) (host.Transpor
 			}
 		}
 	}
-	fmt.Fprintf(print, "%q %q\n%s\n", spec.Command, t.SHA256, t.Settings)
+	fmt.Fprintf(print, "%q %q %t %q\n%s\n", spec.Command, t.SHA256, spec.NoMTLS, spec.Attach, t.Settings)
 	for _, ref := range references(t.Settings) {
 		if secret, err := c.Resolve(ref); err == nil { // an error is the plugin host's to tell, which knows the field
 			fmt.Fprintf(print, "%q\n", secret)

@@ -1,11 +1,14 @@
 package app
 
 import (
+	"cmp"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/hookline/hookline/core/admin"
 	"github.com/hookline/hookline/core/config"
+	"github.com/hookline/hookline/core/telemetry"
 )
 
 // adminOptions are those of the admin API of a daemon that starts on c.
@@ -16,6 +19,7 @@ func (a *App) adminOptions(c *config.Config) (admin.Options, error) {
 		Metrics: a.observation.Load().Handler(),
 		Status:  func() admin.Status { return a.status(started, kind) },
 		Alerts:  a.vigil.list,
+		Plugins: a.plugins,
 	}
 	for _, addr := range c.Admin.TCP() {
 		o.TCP = append(o.TCP, addr.Address)
@@ -90,4 +94,29 @@ func (a *App) status(started time.Time, journal string) admin.Status {
 		s.Recalled = &admin.Recalled{AcceptedAt: admin.Time{Time: recalled.at}, Why: recalled.why.Error()}
 	}
 	return s
+}
+
+// plugins tells how the processes of the transports in force stand.
+func (a *App) plugins() []admin.Plugin {
+	a.reloading.Lock()
+	g := a.current
+	a.reloading.Unlock()
+	var out []admin.Plugin
+	for _, t := range g.config.Transports {
+		running := g.transports[t.Name]
+		s, about := running.Status(), running.Description()
+		p := admin.Plugin{
+			Transport: t.Name, Plugin: cmp.Or(about.Name, filepath.Base(t.Plugin)), Version: about.Version,
+			BuiltIn: t.BuiltIn(), Pinned: t.SHA256 != "",
+			State: string(s.State), PID: s.PID, Restarts: s.Restarts, LastEnd: s.LastEnd, InFlight: running.InFlight(),
+		}
+		if s.PID != 0 {
+			p.Since = &admin.Time{Time: s.Since}
+			if memory, cpu, known := telemetry.UseOf(s.PID); known {
+				p.MemoryBytes, p.CPUSeconds = int64(memory), cpu
+			}
+		}
+		out = append(out, p)
+	}
+	return out
 }

@@ -117,11 +117,17 @@ func (d *decoder) checkTransport(c *Config, t *Transport) {
 	if !d.from.written(at.at("plugin")) {
 		d.fail(at.at("plugin"), `is missing: name a built-in plugin, such as "http", or the path of one, such as "./my-plugin"`)
 	} else if t.Plugin != "" && t.BuiltIn() {
-		for _, key := range []string{"sha256", "args"} {
+		for _, key := range []string{"sha256", "args", "mtls", "attach"} {
 			if d.from.written(at.at(key)) {
 				d.fail(at.at(key), "is for a plugin that is a file: %s is built in. Remove it", t.Plugin)
 			}
 		}
+	}
+	if t.Attach != "" {
+		d.warn(at.at("attach"), "is for development: the plugin is not started but must run, and nothing that goes to it is encrypted")
+	}
+	if t.NoMTLS && !t.BuiltIn() {
+		d.warn(at.at("mtls"), "is off: only the mode of the socket's folder, 0700, keeps others from the plugin. Leave it on if the plugin can do AutoMTLS")
 	}
 	if !slices.ContainsFunc(c.Routes, func(r Route) bool { return r.Transport == t.Name }) && len(c.Routes) > 0 && c.Alerts.Transport != t.Name {
 		d.warn(at, "is used by no route")

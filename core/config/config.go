@@ -99,6 +99,8 @@ type Transport struct {
 	Plugin   string          // a built-in plugin's name, or an absolute path
 	SHA256   string          // of the executable, lower case hex, or ""
 	Args     []string        // of the executable
+	NoMTLS   bool            `json:",omitempty"` // the plugin cannot do AutoMTLS
+	Attach   string          `json:",omitempty"` // path of the file of a plugin that somebody runs by hand, or ""
 	Label    string          // what a site's user reads
 	Settings json.RawMessage // an object; opaque, references unresolved
 

@@ -108,3 +108,18 @@ func checksum(out *string) field {
 		*out = strings.ToLower(s)
 	}
 }
+
+// attachment is the path of a file that need not be there yet.
+func attachment(out *string) field {
+	return func(d *decoder, p path, value any) {
+		s, ok := d.str(p, value, "a string")
+		if !ok {
+			return
+		}
+		if s == "" {
+			d.fail(p, "must name the file that the plugin writes, which you run with HOOKLINE_ATTACH set to it")
+			return
+		}
+		*out = abs(d.dir, s)
+	}
+}

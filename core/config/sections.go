@@ -127,6 +127,8 @@ func (c *Config) addTransport(name string) fields {
 		"plugin":   plugin(&t.Plugin),
 		"sha256":   checksum(&t.SHA256),
 		"args":     strs(&t.Args),
+		"mtls":     negated(&t.NoMTLS),
+		"attach":   attachment(&t.Attach),
 		"label":    label(&t.Label),
 		"settings": settings(&t.Settings),
 

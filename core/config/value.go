@@ -168,6 +168,15 @@ func boolean(out *bool) field {
 	}
 }
 
+// negated is a key whose default is true.
+func negated(out *bool) field {
+	return func(d *decoder, p path, value any) {
+		yes := !*out
+		boolean(&yes)(d, p, value)
+		*out = !yes
+	}
+}
+
 func integer(out *int, least, most int) field {
 	return func(d *decoder, p path, value any) {
 		n, ok := value.(int64)

@@ -168,6 +168,13 @@ type use struct {
 	cpu    float64 // seconds
 }
 
+// UseOf is the resident memory of a process in bytes, and its CPU time in seconds;
+// false if the system does not tell.
+func UseOf(pid int) (memory, cpu float64, known bool) {
+	u, known := useOf(pid)
+	return u.memory, u.cpu, known
+}
+
 // collectQueue tells nothing when the queue cannot be counted: a number of before
 // would look like one of now.
 func (s *sources) collectQueue(gauge gaugeFunc) {

@@ -316,7 +316,7 @@ func checkCrash(t *trial) {
 		ctx, cancel := context.WithTimeout(context.Background(), ample)
 		r := i.Deliver(ctx, m)
 		cancel()
-		if r.Effect == transport.Done {
+		if r.Effect == transport.Done && i.Status().Restarts > 0 { // else it was the old one's last
 			return
 		}
 		if time.Since(killed) > backWithin {

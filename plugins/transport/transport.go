@@ -47,6 +47,9 @@ type Description struct {
 	// Exclusive: two processes with the same settings must not run side by side
 	// (a serial line, a lock file). On reload the old one ends first.
 	Exclusive bool
+	// MaxInFlight is how many attempts at a time the plugin takes; more wait in
+	// Hookline. 0: any number.
+	MaxInFlight int
 
 	// Settings is the JSON Schema (2020-12) of Configure's settings. A string
 	// property with "writeOnly": true is a secret: only there are references

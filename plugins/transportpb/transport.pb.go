@@ -130,7 +130,10 @@ type DescribeResponse struct {
 	// JSON Schema 2020-12 of the settings; "writeOnly": true marks a secret.
 	SettingsSchema []byte `protobuf:"bytes,5,opt,name=settings_schema,json=settingsSchema,proto3" json:"settings_schema,omitempty"`
 	// The plugin serves Stream.
-	Stream        bool `protobuf:"varint,6,opt,name=stream,proto3" json:"stream,omitempty"`
+	Stream bool `protobuf:"varint,6,opt,name=stream,proto3" json:"stream,omitempty"`
+	// How many calls at a time the plugin takes, by whichever way; 0: any number. The
+	// host begins no more.
+	MaxInFlight   uint32 `protobuf:"varint,7,opt,name=max_in_flight,json=maxInFlight,proto3" json:"max_in_flight,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -205,6 +208,13 @@ func (x *DescribeResponse) GetStream() bool {
 		return x.Stream
 	}
 	return false
+}
+
+func (x *DescribeResponse) GetMaxInFlight() uint32 {
+	if x != nil {
+		return x.MaxInFlight
+	}
+	return 0
 }
 
 type ConfigureRequest struct {
@@ -663,7 +673,8 @@ type StreamRequest_Deliver struct {
 }
 
 type StreamRequest_Cancel struct {
-	// The host no longer waits for the call; no answer is expected.
+	// The host no longer waits for the call. The plugin ends it, and answers it as
+	// any other.
 	Cancel *Cancel `protobuf:"bytes,3,opt,name=cancel,proto3,oneof"`
 }
 
@@ -966,7 +977,7 @@ var File_plugins_transportpb_transport_proto protoreflect.FileDescriptor
 const file_plugins_transportpb_transport_proto_rawDesc = "" +
 	"\n" +
 	"#plugins/transportpb/transport.proto\x12\x1ahookline.transport.v1alpha\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x11\n" +
-	"\x0fDescribeRequest\"\xbf\x01\n" +
+	"\x0fDescribeRequest\"\xe3\x01\n" +
 	"\x10DescribeResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x1e\n" +
@@ -975,7 +986,8 @@ const file_plugins_transportpb_transport_proto_rawDesc = "" +
 	"idempotent\x12\x1c\n" +
 	"\texclusive\x18\x04 \x01(\bR\texclusive\x12'\n" +
 	"\x0fsettings_schema\x18\x05 \x01(\fR\x0esettingsSchema\x12\x16\n" +
-	"\x06stream\x18\x06 \x01(\bR\x06stream\".\n" +
+	"\x06stream\x18\x06 \x01(\bR\x06stream\x12\"\n" +
+	"\rmax_in_flight\x18\a \x01(\rR\vmaxInFlight\".\n" +
 	"\x10ConfigureRequest\x12\x1a\n" +
 	"\bsettings\x18\x01 \x01(\fR\bsettings\"U\n" +
 	"\x11ConfigureResponse\x12@\n" +
