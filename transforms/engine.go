@@ -50,6 +50,9 @@ type Script struct {
 	Path    string        // the file to read
 	Source  []byte        // what to compile instead of what the file holds now; nil: read it
 	Timeout time.Duration // 0: DefaultTimeout
+	// RefuseBigIntegers fails events with a number that JavaScript would round,
+	// instead of giving the script its digits as a string.
+	RefuseBigIntegers bool
 }
 
 // Engine runs scripts in a child process, which it keeps running.

@@ -142,7 +142,7 @@ func (r *run) shape(out *pb.RunResponse) error {
 	if err != nil {
 		return err
 	}
-	event, err := decodeEvent(r.sandbox.rt, r.req.GetBody())
+	event, err := r.sandbox.decode(r.req.GetBody(), r.req.GetRefuseBigIntegers())
 	if err != nil {
 		return &failure{text: "the event cannot be read: " + err.Error()}
 	}
@@ -216,9 +216,6 @@ func (r *run) answer(result goja.Value, out *pb.RunResponse) error {
 	if err != nil {
 		return err
 	}
-	if len(content.GetPayload()) > maxOutput {
-		return &failure{text: fmt.Sprintf("the payload has %d bytes, the limit is %d", len(content.GetPayload()), maxOutput)}
-	}
 	out.Messages = []*pb.Content{content}
 	return nil
 }
@@ -232,19 +229,18 @@ func (r *run) content(result goja.Value) (*pb.Content, error) {
 		return notPayload("nothing")
 	case goja.IsNull(result):
 		return notPayload("null")
-	case goja.IsNaN(result) || goja.IsInfinity(result):
-		return notPayload("a number that JSON does not have")
 	case goja.IsString(result):
-		return &pb.Content{ContentType: "text/plain; charset=utf-8", Payload: []byte(result.String())}, nil
+		text, err := plainText(result.(goja.String), maxOutput)
+		return &pb.Content{ContentType: "text/plain; charset=utf-8", Payload: text}, err
 	}
-	json, err := r.sandbox.stringify(goja.Undefined(), result)
+	json, ok, err := r.sandbox.json(result, maxOutput)
 	switch {
 	case err != nil:
 		return nil, err
-	case !goja.IsString(json):
+	case !ok:
 		return notPayload("something that has no JSON form")
 	}
-	return &pb.Content{Payload: []byte(json.String())}, nil
+	return &pb.Content{Payload: json}, nil
 }
 
 // log is ctx.log and console.log.

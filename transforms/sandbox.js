@@ -77,5 +77,9 @@
       return "[a value that cannot be shown]";
     }
   }
-  return { words, show, text, stringify: (v) => stringify(v), date: (ms) => new Date(ms) };
+  return {
+    words, show, text, date: (ms) => new Date(ms),
+    keys: Object.keys, get: Reflect.get,
+    define: (o, key, value) => defineProperty(o, key, { value, writable: true, enumerable: true, configurable: true }),
+  };
 })

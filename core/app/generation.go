@@ -125,7 +125,7 @@ func (a *App) compileScripts(ctx context.Context, g *generation, sources map[str
 		if err != nil || strings.HasPrefix(name, "..") {
 			name = r.Transform
 		}
-		t, err := engine.Compile(ctx, transforms.Script{Name: name, Path: r.Transform, Source: sources[r.Transform], Timeout: r.ScriptTimeout})
+		t, err := engine.Compile(ctx, transforms.Script{Name: name, Path: r.Transform, Source: sources[r.Transform], Timeout: r.ScriptTimeout, RefuseBigIntegers: r.RefuseBigIntegers})
 		if err != nil {
 			problems.add("routes.%s.transform: %w", r.Name, err)
 			continue
