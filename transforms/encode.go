@@ -19,6 +19,9 @@ import (
 // each other. Readers have such limits too.
 const maxNesting = 1000
 
+// maxSpare is how large a buffer may be that is kept for the next event.
+const maxSpare = 64 << 10
+
 // encoder writes a value of a runtime as JSON.stringify does: toJSON is asked,
 // boxed values are unpacked, what has no JSON is left out of objects and null in
 // arrays, half of a surrogate pair is escaped. What JSON.stringify would lose or
@@ -38,10 +41,13 @@ type encoder struct {
 	err error
 }
 
+// What objects are exported as. Their class tells less: that of a Map is Object.
 var (
-	plainType = reflect.TypeFor[map[string]any]() // of what ordinary objects are exported as
+	plainType = reflect.TypeFor[map[string]any]()
 	proxyType = reflect.TypeFor[goja.Proxy]()
 	bigType   = reflect.TypeFor[*big.Int]()
+	mapType   = reflect.TypeFor[[][2]any]()
+	setType   = reflect.TypeFor[[]any]() // of arrays too, whose class does tell
 )
 
 // json is v as JSON of at most limit bytes. It is false for what has none:
@@ -53,7 +59,9 @@ func (s *sandbox) json(v goja.Value, limit int) (text []byte, ok bool, err error
 	around := s.encoder
 	s.encoder, s.spare = &e, nil
 	_, err = s.encode(goja.Undefined(), v)
-	s.encoder, s.spare = around, e.out[:0]
+	if s.encoder = around; cap(e.out) <= maxSpare {
+		s.spare = e.out[:0]
+	}
 	if err == nil {
 		err = e.err
 	}
@@ -135,14 +143,8 @@ func (e *encoder) object(o *goja.Object) (bool, error) {
 	case "Array":
 		return true, e.within(o, e.array)
 	case "Object":
-		switch kind := o.ExportType(); {
-		case kind == plainType:
-		case kind == bigType: // Object(1n)
-			return false, e.bigInt()
-		case isArray(o):
-			return true, e.within(o, e.array)
-		case elements(o) > e.limit: // the list of its keys would be larger than it is itself
-			return true, e.tooLong()
+		if kind := o.ExportType(); kind != plainType {
+			return e.exotic(o, kind)
 		}
 		return true, e.within(o, e.members)
 	case "Number":
@@ -154,15 +156,30 @@ func (e *encoder) object(o *goja.Object) (bool, error) {
 		return true, e.put(strconv.FormatBool(yes))
 	case "RawJSON": // of JSON.rawJSON, which has checked it
 		return true, e.put(o.Get("rawJSON").String())
-	case "Promise":
+	}
+	return e.exotic(o, o.ExportType())
+}
+
+// exotic is object for what is no ordinary one, by what it is exported as.
+func (e *encoder) exotic(o *goja.Object, kind reflect.Type) (bool, error) {
+	switch kind {
+	case bigType: // Object(1n)
+		return false, e.bigInt()
+	case promiseType:
 		return false, e.refused("a promise", ": await it")
-	case "Map", "WeakMap":
+	case mapType:
 		return false, e.refused("a Map", ", which JSON does not have: return Object.fromEntries(map)")
-	case "Set", "WeakSet":
+	case setType:
 		return false, e.refused("a Set", ", which JSON does not have: return [...set]")
 	}
 	if _, ok := goja.AssertFunction(o); ok {
 		return false, nil
+	}
+	if isArray(o) {
+		return true, e.within(o, e.array)
+	}
+	if elements(o) > int64(e.limit) { // the list of its keys would be larger than it is itself
+		return true, e.tooLong()
 	}
 	return true, e.within(o, e.members)
 }
@@ -376,13 +393,14 @@ func isArray(o *goja.Object) bool {
 }
 
 // elements is how many keys a typed array or a boxed string has of its own accord.
-func elements(o *goja.Object) int {
-	if o = target(o); o == nil {
+func elements(o *goja.Object) int64 {
+	switch o = target(o); {
+	case o == nil:
 		return 0
-	}
-	switch o.ExportType().Kind() {
-	case reflect.Slice, reflect.String: // exporting a slice does not copy it
-		return reflect.ValueOf(o.Export()).Len()
+	case o.ClassName() == "String":
+		return o.Get("length").ToInteger() // its own, which nobody can change
+	case o.ExportType().Kind() == reflect.Slice:
+		return int64(reflect.ValueOf(o.Export()).Len()) // not a copy
 	}
 	return 0
 }
