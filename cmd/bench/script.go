@@ -76,7 +76,8 @@ func openScript(spec *scriptSpec, callers int) (shape func(body []byte) ([]byte,
 		return nil, nil, nil, err
 	}
 	percent := debug.SetGCPercent(400) // as hookline serve and its children
-	return shape, pid, func() { stop(); debug.SetGCPercent(percent) }, nil
+	end := stop
+	return shape, pid, func() { end(); debug.SetGCPercent(percent) }, nil
 }
 
 func inProcess(script transforms.Script, callers int) (func([]byte) ([]byte, error), error) {
