@@ -48,7 +48,7 @@ func again(t testing.TB, s *sandbox, text []byte) (string, error) {
 
 func TestDecodeSuite(t *testing.T) {
 	s := testSandbox(t)
-	text, err := os.ReadFile("testdata/rfc8259.txt")
+	text, err := os.ReadFile("testdata/rfc8259.cases")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -272,7 +272,7 @@ func nesting(text []byte) (deepest int) {
 // invalid UTF-8 and depth, with the same values, but for what same says; and what
 // is written of it can be read again and is then the same.
 func FuzzDecode(f *testing.F) {
-	text, err := os.ReadFile("testdata/rfc8259.txt")
+	text, err := os.ReadFile("testdata/rfc8259.cases")
 	if err != nil {
 		f.Fatal(err)
 	}

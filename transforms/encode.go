@@ -19,7 +19,7 @@ import (
 // each other. Readers have such limits too.
 const maxNesting = 1000
 
-// maxSpare is how large a buffer may be that is kept for the next event.
+// maxSpare is how many bytes may be kept for the next event to be written into.
 const maxSpare = 64 << 10
 
 // encoder writes a value of a runtime as JSON.stringify does: toJSON is asked,
@@ -54,21 +54,27 @@ var (
 // undefined, functions and symbols. The error is a *failure where v is to blame,
 // and otherwise what its own functions have thrown, or an interrupt.
 func (s *sandbox) json(v goja.Value, limit int) (text []byte, ok bool, err error) {
-	e := encoder{sandbox: s, limit: limit, out: s.spare}
 	// One may run within another: toJSON can do what a script can.
-	around := s.encoder
-	s.encoder, s.spare = &e, nil
-	_, err = s.encode(goja.Undefined(), v)
-	if s.encoder = around; cap(e.out) <= maxSpare {
-		s.spare = e.out[:0]
+	e, around := s.spare, s.encoder
+	if e == nil {
+		e = &encoder{sandbox: s}
 	}
+	e.limit, s.encoder, s.spare = limit, e, nil
+	_, err = s.encode(goja.Undefined(), v)
+	s.encoder = around
 	if err == nil {
 		err = e.err
 	}
 	if err != nil || !e.ok {
 		return nil, false, err
 	}
-	return bytes.Clone(e.out), true, nil
+	text = bytes.Clone(e.out)
+	if cap(e.out) <= maxSpare { // and it has written everything, so it holds nothing of the event
+		clear(e.path[:cap(e.path)])
+		clear(e.open[:cap(e.open)])
+		e.out, e.ok, s.spare = e.out[:0], false, e
+	}
+	return text, true, nil
 }
 
 // value writes v and tells whether it has a JSON form.

@@ -30,7 +30,7 @@ type sandbox struct {
 	module goja.Callable // module(collect): evaluates the script, collects its default export
 	export goja.Value    // what the last evaluation exported
 
-	words   *goja.Object // prototype of ctx: log, skip, reject
+	words   *goja.Object // prototype of ctx: log, skip, reject and fields
 	show    goja.Callable
 	text    goja.Callable
 	date    goja.Callable
@@ -41,7 +41,7 @@ type sandbox struct {
 	keys, get, define goja.Callable
 	encode            goja.Callable // encode(value): has encoder write it
 	encoder           *encoder      // the one that is on now
-	spare             []byte        // its buffer, when none is
+	spare             *encoder      // for the next value, or nil
 
 	run *run // the one that is on now
 }
@@ -60,10 +60,17 @@ func newSandbox(p *program) (*sandbox, error) {
 		return nil, err
 	}
 	prepare, _ := goja.AssertFunction(v)
+	context := s.rt.NewObject()
+	for _, f := range fields {
+		if err := context.Set(f.name, func(goja.FunctionCall) goja.Value { return f.get(s.run) }); err != nil {
+			return nil, err
+		}
+	}
 	made, err := prepare(goja.Undefined(),
 		s.rt.ToValue(func(c goja.FunctionCall) goja.Value { return s.run.log(c) }),
 		s.rt.ToValue(func(c goja.FunctionCall) goja.Value { return s.run.say(skipped, c) }),
 		s.rt.ToValue(func(c goja.FunctionCall) goja.Value { return s.run.say(rejected, c) }),
+		context,
 	)
 	if err != nil {
 		return nil, err
