@@ -90,9 +90,10 @@ func transformGoals(races []raceReport) (goals []goal) {
 		}
 	}
 	slices.Sort(callers)
-	for _, n := range slices.Compact(callers) {
+	for i, n := range slices.Compact(callers) {
 		naive, local, child := find(scriptNewRuntime, n), find(scriptInProcess, n), find(scriptChild, n)
-		if naive != nil && local != nil && local.CPUSum > 0 {
+		// More callers than processors only make the engine keep more runtimes.
+		if i == 0 && naive != nil && local != nil && local.CPUSum > 0 {
 			goals = append(goals, atLeast(5, "x", naive.CPUSum/local.CPUSum, "events per CPU second against a new runtime per event, %d callers", n))
 		}
 		if child != nil && local != nil && local.CPUSum > 0 && n == hopCallers {
