@@ -46,6 +46,7 @@ generate: ## the code that is made from .proto files
 
 fuzz: ## what strangers send, a minute each
 	go test ./core -run '^$$' -fuzz FuzzParseEvent -fuzztime 1m
+	go test ./transforms -run '^$$' -fuzz FuzzDecode -fuzztime 1m
 	go test ./core/config -run '^$$' -fuzz FuzzParse -fuzztime 1m
 	go test ./core/ingest -run '^$$' -fuzz FuzzRequest -fuzztime 1m
 	go test ./core/ingest -run '^$$' -fuzz FuzzBasic -fuzztime 1m

@@ -82,11 +82,14 @@ type Event struct {
 	Salt     [16]byte // of the digests of what it holds
 }
 
-// Limits of what an event may hold, beside the body limit of the hook endpoint.
+// MaxDepth is how many objects and arrays of an event's body may be within each
+// other.
+const MaxDepth = 64
+
+// Limits of what else an event may hold, beside the body limit of the hook endpoint.
 const (
-	maxDepth = 64  // nesting of the JSON body
-	maxID    = 128 // bytes of trans_id, form_id and workflow ids
-	maxName  = 512 // bytes of form_name and workflow names
+	maxID   = 128 // bytes of trans_id, form_id and workflow ids
+	maxName = 512 // bytes of form_name and workflow names
 )
 
 // InvalidEvent says why a body is not an event: which key, and which rule it
@@ -113,8 +116,8 @@ func ParseEvent(body []byte) (*Event, error) {
 	if !utf8.Valid(text) {
 		return nil, &InvalidEvent{Rule: "is not valid UTF-8; send JSON as UTF-8"}
 	}
-	if d := depth(text); d > maxDepth {
-		return nil, &InvalidEvent{Rule: fmt.Sprintf("is nested deeper than %d levels", maxDepth)}
+	if d := depth(text); d > MaxDepth {
+		return nil, &InvalidEvent{Rule: fmt.Sprintf("is nested deeper than %d levels", MaxDepth)}
 	}
 	if !json.Valid(text) {
 		return nil, &InvalidEvent{Rule: "is not JSON; send TrialKit's dictionary as it is"}

@@ -57,6 +57,9 @@ type Script struct {
 	// the script has been; "": the script's own is.
 	Modules map[string]string
 	Main    string
+	// RefuseBigIntegers fails events with a number that JavaScript would round,
+	// instead of giving the script its digits as a string.
+	RefuseBigIntegers bool
 }
 
 // Engine runs scripts in a child process, which it keeps running.

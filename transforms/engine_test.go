@@ -289,6 +289,27 @@ func TestCompileAndClose(t *testing.T) {
 	}
 }
 
+// TestBigIntegers: a number that JavaScript would round is a string, or refused.
+func TestBigIntegers(t *testing.T) {
+	e := start(t, nil)
+	script := write(t, `export default (event) => [event.id, typeof event.id];`, 5*time.Second)
+	for refuse, want := range map[bool]string{false: `["9007199254740993","string"]`, true: ""} {
+		script.RefuseBigIntegers = refuse
+		tr, err := e.Compile(t.Context(), script)
+		if err != nil {
+			t.Fatal(err)
+		}
+		shaped, err := tr.Transform(t.Context(), event(`{"id":9007199254740993}`), route, delivery)
+		var failed *core.ScriptError
+		switch {
+		case !refuse && (err != nil || string(shaped.Messages[0].Payload) != want):
+			t.Errorf("got %v, %v, want %s", shaped, err, want)
+		case refuse && (!errors.As(err, &failed) || failed.Code != core.TransformFailed || !strings.Contains(failed.Text, "beyond 2^53 at id")):
+			t.Errorf("got %v, %v, want that it is refused", shaped, err)
+		}
+	}
+}
+
 func TestStartFails(t *testing.T) {
 	_, err := transforms.Start(t.Context(), transforms.Options{Command: []string{"/bin/false"}, Log: slog.New(slog.DiscardHandler)})
 	if err == nil {

@@ -25,6 +25,7 @@ type run struct {
 	sandbox *sandbox
 	req     *pb.RunRequest
 	now     time.Time
+	date    goja.Value // ctx.now, made at its first use
 	rand    *rand.Rand // made at its first use
 
 	logs      []string
@@ -142,15 +143,11 @@ func (r *run) shape(out *pb.RunResponse) error {
 	if err != nil {
 		return err
 	}
-	event, err := decodeEvent(r.sandbox.rt, r.req.GetBody())
+	event, err := r.sandbox.decode(r.req.GetBody(), r.req.GetRefuseBigIntegers())
 	if err != nil {
 		return &failure{text: "the event cannot be read: " + err.Error()}
 	}
-	ctx, err := r.context()
-	if err != nil {
-		return err
-	}
-	result, err := script(goja.Undefined(), event, ctx)
+	result, err := script(goja.Undefined(), event, r.context())
 	if err != nil {
 		return err
 	}
@@ -165,23 +162,40 @@ func (r *run) shape(out *pb.RunResponse) error {
 	return r.answer(result, out)
 }
 
-// context is the script's second argument.
-func (r *run) context() (goja.Value, error) {
-	rt, req := r.sandbox.rt, r.req
-	now, err := r.sandbox.date(goja.Undefined(), rt.ToValue(r.now.UnixMilli()))
-	if err != nil {
-		return nil, err
-	}
-	ctx := rt.CreateObject(r.sandbox.words)
-	for _, f := range [...]struct{ name, value string }{
-		{"kind", req.GetKind()}, {"hook", req.GetHook()}, {"study", req.GetStudy()}, {"stage", req.GetStage()},
-		{"route", req.GetRoute()}, {"eventId", req.GetEventId()}, {"deliveryId", req.GetDeliveryId()}, {"ref", req.GetRef()},
-	} {
-		if err := ctx.Set(f.name, f.value); err != nil {
-			return nil, err
+// context is the script's second argument. It is empty: what it has is inherited,
+// and made only if a script asks for it.
+func (r *run) context() goja.Value { return r.sandbox.rt.CreateObject(r.sandbox.words) }
+
+// fields are what ctx tells of the event.
+var fields = []struct {
+	name string
+	get  func(r *run) goja.Value
+}{
+	{"kind", text((*pb.RunRequest).GetKind)},
+	{"hook", text((*pb.RunRequest).GetHook)},
+	{"study", text((*pb.RunRequest).GetStudy)},
+	{"stage", text((*pb.RunRequest).GetStage)},
+	{"route", text((*pb.RunRequest).GetRoute)},
+	{"eventId", text((*pb.RunRequest).GetEventId)},
+	{"deliveryId", text((*pb.RunRequest).GetDeliveryId)},
+	{"ref", text((*pb.RunRequest).GetRef)},
+	{"now", (*run).receivedAt},
+}
+
+func text(of func(*pb.RunRequest) string) func(*run) goja.Value {
+	return func(r *run) goja.Value { return r.sandbox.rt.ToValue(of(r.req)) }
+}
+
+// receivedAt is a Date, the same one however often it is asked for.
+func (r *run) receivedAt() goja.Value {
+	if r.date == nil {
+		date, err := r.sandbox.date(goja.Undefined(), r.sandbox.rt.ToValue(r.now.UnixMilli()))
+		if err != nil {
+			panic(err) // an interrupt: it must end the script
 		}
+		r.date = date
 	}
-	return ctx, ctx.Set("now", now)
+	return r.date
 }
 
 // settled is what a returned promise came to. All jobs have run by now.
@@ -216,9 +230,6 @@ func (r *run) answer(result goja.Value, out *pb.RunResponse) error {
 	if err != nil {
 		return err
 	}
-	if len(content.GetPayload()) > maxOutput {
-		return &failure{text: fmt.Sprintf("the payload has %d bytes, the limit is %d", len(content.GetPayload()), maxOutput)}
-	}
 	out.Messages = []*pb.Content{content}
 	return nil
 }
@@ -232,19 +243,18 @@ func (r *run) content(result goja.Value) (*pb.Content, error) {
 		return notPayload("nothing")
 	case goja.IsNull(result):
 		return notPayload("null")
-	case goja.IsNaN(result) || goja.IsInfinity(result):
-		return notPayload("a number that JSON does not have")
 	case goja.IsString(result):
-		return &pb.Content{ContentType: "text/plain; charset=utf-8", Payload: []byte(result.String())}, nil
+		text, err := plainText(result.(goja.String), maxOutput)
+		return &pb.Content{ContentType: "text/plain; charset=utf-8", Payload: text}, err
 	}
-	json, err := r.sandbox.stringify(goja.Undefined(), result)
+	json, ok, err := r.sandbox.json(result, maxOutput)
 	switch {
 	case err != nil:
 		return nil, err
-	case !goja.IsString(json):
+	case !ok:
 		return notPayload("something that has no JSON form")
 	}
-	return &pb.Content{Payload: []byte(json.String())}, nil
+	return &pb.Content{Payload: json}, nil
 }
 
 // log is ctx.log and console.log.

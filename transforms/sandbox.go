@@ -30,12 +30,18 @@ type sandbox struct {
 	module goja.Callable // module(collect): evaluates the script, collects its default export
 	export goja.Value    // what the last evaluation exported
 
-	words     *goja.Object // prototype of ctx: log, skip, reject
-	show      goja.Callable
-	text      goja.Callable
-	stringify goja.Callable
-	date      goja.Callable
-	collect   goja.Value
+	words   *goja.Object // prototype of ctx: log, skip, reject and fields
+	show    goja.Callable
+	text    goja.Callable
+	date    goja.Callable
+	collect goja.Value
+
+	// Object.keys, Reflect.get and Object.defineProperty, for keys that are no
+	// strings of Go.
+	keys, get, define goja.Callable
+	encode            goja.Callable // encode(value): has encoder write it
+	encoder           *encoder      // the one that is on now
+	spare             *encoder      // for the next value, or nil
 
 	run *run // the one that is on now
 }
@@ -54,10 +60,17 @@ func newSandbox(p *program) (*sandbox, error) {
 		return nil, err
 	}
 	prepare, _ := goja.AssertFunction(v)
+	context := s.rt.NewObject()
+	for _, f := range fields {
+		if err := context.Set(f.name, func(goja.FunctionCall) goja.Value { return f.get(s.run) }); err != nil {
+			return nil, err
+		}
+	}
 	made, err := prepare(goja.Undefined(),
 		s.rt.ToValue(func(c goja.FunctionCall) goja.Value { return s.run.log(c) }),
 		s.rt.ToValue(func(c goja.FunctionCall) goja.Value { return s.run.say(skipped, c) }),
 		s.rt.ToValue(func(c goja.FunctionCall) goja.Value { return s.run.say(rejected, c) }),
+		context,
 	)
 	if err != nil {
 		return nil, err
@@ -68,12 +81,17 @@ func newSandbox(p *program) (*sandbox, error) {
 		s.export = c.Argument(0)
 		return goja.Undefined()
 	})
+	encode := s.rt.ToValue(func(c goja.FunctionCall) goja.Value {
+		s.encoder.ok, s.encoder.err = s.encoder.value(c.Argument(0))
+		return goja.Undefined()
+	})
 	if v, err = s.rt.RunProgram(p.code); err != nil {
 		return nil, err
 	}
 	ok := true
 	for f, v := range map[*goja.Callable]goja.Value{
-		&s.module: v, &s.show: o.Get("show"), &s.text: o.Get("text"), &s.stringify: o.Get("stringify"), &s.date: o.Get("date"),
+		&s.module: v, &s.show: o.Get("show"), &s.text: o.Get("text"), &s.date: o.Get("date"),
+		&s.keys: o.Get("keys"), &s.get: o.Get("get"), &s.define: o.Get("define"), &s.encode: encode,
 	} {
 		var isFunc bool
 		*f, isFunc = goja.AssertFunction(v)

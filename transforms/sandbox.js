@@ -1,6 +1,6 @@
 // Runs once in every new runtime, before anything foreign. It makes everything
 // that scripts share unchangeable, so that one event leaves nothing for the next.
-(function (log, skip, reject) {
+(function (log, skip, reject, fields) {
   "use strict";
   const { getPrototypeOf, getOwnPropertyDescriptor, ownKeys, defineProperty } = Reflect;
   const stringify = JSON.stringify;
@@ -8,6 +8,9 @@
   delete globalThis.GoError; // goja's own, no part of JavaScript
   globalThis.console = { log, info: log, warn: log, error: log, debug: log };
   const words = { log, skip, reject };
+  for (const name of ownKeys(fields)) {
+    defineProperty(words, name, { get: fields[name], enumerable: true });
+  }
 
   // A frozen prototype also stops `object.toString = ...` on everything that
   // inherits from it, although that harms nobody. For the prototypes whose
@@ -77,5 +80,9 @@
       return "[a value that cannot be shown]";
     }
   }
-  return { words, show, text, stringify: (v) => stringify(v), date: (ms) => new Date(ms) };
+  return {
+    words, show, text, date: (ms) => new Date(ms),
+    keys: Object.keys, get: Reflect.get,
+    define: (o, key, value) => defineProperty(o, key, { value, writable: true, enumerable: true, configurable: true }),
+  };
 })

@@ -78,6 +78,7 @@ func (t *Transform) Transform(ctx context.Context, ev *core.Event, route *core.R
 		EventId: ev.ID, DeliveryId: deliveryID, Ref: ev.Ref, ReceivedAt: timestamppb.New(ev.ReceivedAt),
 	}
 	req.Timeout = durationpb.New(t.script.Timeout)
+	req.RefuseBigIntegers = t.script.RefuseBigIntegers
 	reloaded := false
 	for attempt := 0; ; attempt++ {
 		client, gone, err := t.engine.client(ctx)

@@ -15,6 +15,7 @@ type race struct {
 	baseline    string // the contestant that the others are divided by
 	contestants []contestant
 	before      func() error // each round, may be nil
+	whole       bool         // all of it is wanted, whatever --only calls it
 }
 
 // contestant is one way for an event to go.
@@ -165,7 +166,7 @@ func (r race) run(ctx context.Context, b *bench, report *report) (err error) {
 		}
 	}()
 	for _, c := range r.contestants {
-		all := (len(b.only) == 0 || slices.Contains(b.only, r.name)) && !c.extra
+		all := (r.whole || len(b.only) == 0 || slices.Contains(b.only, r.name)) && !c.extra
 		if !all && !slices.Contains(b.only, c.name) {
 			continue
 		}

@@ -128,6 +128,7 @@ func (a *App) compileScripts(ctx context.Context, g *generation, sources map[str
 		}
 		t, err := engine.Compile(ctx, transforms.Script{
 			Name: name, Path: r.Transform, Root: g.config.Dir, Source: sources[r.Transform], Timeout: r.ScriptTimeout,
+			RefuseBigIntegers: r.RefuseBigIntegers,
 		})
 		if err != nil {
 			problems.add("routes.%s.transform: %w", r.Name, err)

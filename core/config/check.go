@@ -147,8 +147,10 @@ func (d *decoder) checkRoute(c *Config, r *Route) {
 	if len(r.Workflow) > 0 && len(r.Events) > 0 && !slices.Contains(r.Events, core.Review) {
 		d.warn(at.at("workflow"), "is for reviews, which routes.%s.events leaves out: it has no effect", r.Name)
 	}
-	if r.Transform == "" && d.from.written(at.at("script_timeout")) && !d.from.written(at.at("transform")) {
-		d.warn(at.at("script_timeout"), "has no effect without a transform")
+	for _, key := range []string{"script_timeout", "big_integers"} {
+		if r.Transform == "" && d.from.written(at.at(key)) && !d.from.written(at.at("transform")) {
+			d.warn(at.at(key), "has no effect without a transform")
+		}
 	}
 	d.checkRetry(r, at)
 	if r.Async {

@@ -137,7 +137,10 @@ type Route struct {
 	HoldDead        bool // on_dead = "hold"
 	StopOnFailure   bool // on_failure = "stop"; always without a journal
 	FailBlocked     bool // on_blocked = "fail"
-	Retry           core.Retry
+
+	RefuseBigIntegers bool // big_integers = "refuse"
+
+	Retry core.Retry
 
 	forms, workflow []string // as written: a Pattern cannot be compared
 }

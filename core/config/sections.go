@@ -160,6 +160,7 @@ func (c *Config) addRoute(name string) fields {
 		"transport":      str(&r.Transport),
 		"timeout":        duration(&r.Timeout, maxWait),
 		"script_timeout": duration(&r.ScriptTimeout, maxWait),
+		"big_integers":   either(&r.RefuseBigIntegers, "string", "refuse"),
 
 		"mode":       either(&r.Async, "sync", "async"),
 		"on_timeout": either(&r.AcceptOnTimeout, "fail", "accept"),
