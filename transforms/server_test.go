@@ -256,7 +256,7 @@ func TestProcessFailures(t *testing.T) {
 		"dies three times":           {lives: []func(string) error{fails("Run", codes.Unavailable), fails("Run", codes.Unavailable), fails("Run", codes.Unavailable), works}},
 		"dies each time":             {lives: slices.Repeat([]func(string) error{fails("Run", codes.Unavailable)}, maxReruns+1), code: core.TransformFailed},
 		"dies and does not return":   {lives: []func(string) error{fails("Run", codes.Unavailable)}, code: core.TransformFailed, wait: time.Second},
-		"does not answer":            {lives: []func(string) error{fails("Run", codes.DeadlineExceeded)}, code: core.ScriptTimeout, killed: 1, wait: 200 * time.Millisecond},
+		"does not answer":            {lives: []func(string) error{fails("Run", codes.DeadlineExceeded)}, code: core.ScriptTimeout, killed: 1, wait: 2 * time.Second},
 		"breaks the protocol":        {lives: []func(string) error{fails("Run", codes.Internal)}, code: core.TransformFailed},
 		"dies while compiling":       {lives: []func(string) error{fails("Load", codes.Unavailable), works}},
 		"dies compiling twice":       {lives: []func(string) error{fails("Load", codes.Unavailable), fails("Load", codes.Unavailable)}, compile: "failed on it"},

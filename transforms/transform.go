@@ -40,6 +40,9 @@ type Transform struct {
 
 var _ core.Transformer = (*Transform)(nil)
 
+// Name is the script's name as it is configured: "transforms/ehr.js".
+func (t *Transform) Name() string { return t.script.Name }
+
 // Hash is the SHA-256 of the script's source, in hex.
 func (t *Transform) Hash() string { return t.hash }
 
@@ -82,7 +85,11 @@ func (t *Transform) Transform(ctx context.Context, ev *core.Event, route *core.R
 		if budget <= 0 {
 			return core.Shaped{}, t.expired(ctx, route, "", "no time was left to run the script")
 		}
-		req.Budget, req.Patience = durationpb.New(budget), durationpb.New(min(budget, queueWait))
+		patience := queueWait + t.script.Timeout
+		if req.GetAlone() {
+			patience = budget // others that were lost with it may be before it
+		}
+		req.Budget, req.Patience = durationpb.New(budget), durationpb.New(min(budget, patience))
 		out, alone, err := client.run(ctx, req)
 		reason := out.GetFailure().GetReason()
 		switch {
