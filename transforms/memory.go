@@ -137,7 +137,7 @@ func (m *memory) look() (interrupted bool) {
 	}
 	for r := range m.runs {
 		r.overMemory = true
-		r.sandbox.rt.Interrupt(errMemory)
+		r.interrupt(errMemory)
 	}
 	return true
 }

@@ -5,6 +5,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/dlclark/regexp2/v2"
 	"github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
 
@@ -53,5 +54,7 @@ func ServeChild() {
 	// the same event gives the same bytes.
 	time.Local = time.UTC
 	debug.SetMaxStack(maxGoStack)
+	regexp2.DefaultMatchTimeout = regexpTime
+	regexp2.SetTimeoutCheckPeriod(regexpTime / 25)
 	plugins.ServeChild(handshake, protocols(newServer()))
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/dop251/goja"
@@ -33,7 +34,15 @@ type run struct {
 	words     []word
 	unhandled []*goja.Promise // rejected, and nobody has looked yet
 
-	overMemory bool // interrupted for it; guarded by memory.mu
+	overMemory bool        // interrupted for it; guarded by memory.mu
+	cut        atomic.Bool // interrupted, for whatever
+	inRegexp   atomic.Bool // in a match that backtracks, perhaps; it ends by itself
+}
+
+// interrupt ends the script at its next step.
+func (r *run) interrupt(why error) {
+	r.cut.Store(true)
+	r.sandbox.rt.Interrupt(why)
 }
 
 type wordKind int
@@ -100,7 +109,7 @@ func (r *run) guarded(m *memory, limit time.Duration, f func() error) (err error
 		return err
 	}
 	r.sandbox, s.run = s, r
-	clock := startClock(limit, func() { s.rt.Interrupt(errExpired) }, r.stuck)
+	clock := startClock(limit, func() { r.interrupt(errExpired) }, r.stuck)
 	if r.job != nil {
 		r.job.clock = clock
 	}
@@ -127,7 +136,11 @@ func (r *run) guarded(m *memory, limit time.Duration, f func() error) (err error
 
 // stuck answers for a script that does not end. The host kills the process for it.
 func (r *run) stuck() {
-	if r.job != nil {
+	switch {
+	case r.job == nil:
+	case r.inRegexp.Load():
+		r.job.answer(failedFor(pb.Reason_REASON_TIMEOUT, "the script did not end in time: it was in a regular expression"))
+	default:
 		r.job.answer(failedFor(pb.Reason_REASON_STUCK, "the script did not end in time and could not be interrupted"))
 	}
 }

@@ -41,10 +41,8 @@ const (
 	// The process held more memory than it may while the script ran. Only a run that
 	// was alone is to blame for it.
 	Reason_REASON_MEMORY Reason = 4
-	// A regular expression took longer than one may.
-	Reason_REASON_REGEXP Reason = 5
 	// The process does not have the script.
-	Reason_REASON_NOT_LOADED Reason = 6
+	Reason_REASON_NOT_LOADED Reason = 5
 )
 
 // Enum value maps for Reason.
@@ -55,8 +53,7 @@ var (
 		2: "REASON_STUCK",
 		3: "REASON_QUEUED",
 		4: "REASON_MEMORY",
-		5: "REASON_REGEXP",
-		6: "REASON_NOT_LOADED",
+		5: "REASON_NOT_LOADED",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED": 0,
@@ -64,8 +61,7 @@ var (
 		"REASON_STUCK":       2,
 		"REASON_QUEUED":      3,
 		"REASON_MEMORY":      4,
-		"REASON_REGEXP":      5,
-		"REASON_NOT_LOADED":  6,
+		"REASON_NOT_LOADED":  5,
 	}
 )
 
@@ -1317,15 +1313,14 @@ const file_transforms_transformpb_transform_proto_rawDesc = "" +
 	"\aFailure\x12\x1a\n" +
 	"\bposition\x18\x01 \x01(\tR\bposition\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12:\n" +
-	"\x06reason\x18\x03 \x01(\x0e2\".hookline.transform.v1alpha.ReasonR\x06reason*\x96\x01\n" +
+	"\x06reason\x18\x03 \x01(\x0e2\".hookline.transform.v1alpha.ReasonR\x06reason*\x83\x01\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eREASON_TIMEOUT\x10\x01\x12\x10\n" +
 	"\fREASON_STUCK\x10\x02\x12\x11\n" +
 	"\rREASON_QUEUED\x10\x03\x12\x11\n" +
-	"\rREASON_MEMORY\x10\x04\x12\x11\n" +
-	"\rREASON_REGEXP\x10\x05\x12\x15\n" +
-	"\x11REASON_NOT_LOADED\x10\x062\x9d\x03\n" +
+	"\rREASON_MEMORY\x10\x04\x12\x15\n" +
+	"\x11REASON_NOT_LOADED\x10\x052\x9d\x03\n" +
 	"\x10TransformService\x12Y\n" +
 	"\x04Load\x12'.hookline.transform.v1alpha.LoadRequest\x1a(.hookline.transform.v1alpha.LoadResponse\x12_\n" +
 	"\x06Unload\x12).hookline.transform.v1alpha.UnloadRequest\x1a*.hookline.transform.v1alpha.UnloadResponse\x12h\n" +
