@@ -1,0 +1,5 @@
+// code: transform_failed
+// text: ReferenceError
+export default function (event, ctx) {
+  return require("fs").readFileSync("/etc/passwd");
+}
