@@ -32,6 +32,9 @@ const (
 	// start takes about a tenth of a second, after several deaths some seconds.
 	restartWait = 5 * time.Second
 
+	// minRestart is the pause between two processes, when scripts make them end.
+	minRestart = 100 * time.Millisecond
+
 	maxSource = 8 << 20 // bytes of a script
 )
 
@@ -96,7 +99,9 @@ func Start(ctx context.Context, o Options) (*Engine, error) {
 		Protocols: protocols(nil),
 		Service:   service,
 		Setup:     e.setUp,
-		Log:       o.Log,
+		// A script can make it end, again and again until it is in quarantine.
+		MaxBackoff: minRestart,
+		Log:        o.Log,
 	})
 	if err != nil {
 		return nil, err

@@ -51,6 +51,10 @@ type Spec struct {
 	// used if Setup succeeds.
 	Setup func(ctx context.Context, client any) error
 
+	// MaxBackoff is the longest pause before a process that has been in use is started
+	// again; 0: 30 s. A short one is for what others can make end.
+	MaxBackoff time.Duration
+
 	Log    *slog.Logger
 	Redact *Redactor // applied to everything the child says; nil: nothing is secret
 }
@@ -214,6 +218,9 @@ func (c *Child) supervise(ctx context.Context, first chan<- error) {
 				continue
 			}
 			err = errors.New(l.epitaph())
+			if c.spec.MaxBackoff > 0 {
+				backoff = min(backoff, c.spec.MaxBackoff)
+			}
 		}
 		if ctx.Err() != nil {
 			return

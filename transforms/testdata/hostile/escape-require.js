@@ -1,5 +1,5 @@
 // code: transform_failed
-// text: ReferenceError
+// text: TypeError
 export default function (event, ctx) {
-  return require("fs").readFileSync("/etc/passwd");
+  return globalThis["require"]("fs").readFileSync("/etc/passwd");
 }

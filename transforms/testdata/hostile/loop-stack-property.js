@@ -1,5 +1,5 @@
-// code: script_timeout
-// text: did not end in time
+// code: transform_failed
+// text: Error: x
 export default function (event, ctx) {
   const e = new Error("x");
   Object.defineProperty(e, "stack", { get() { for (;;) {} } });
