@@ -456,3 +456,113 @@ func BenchmarkNaive(b *testing.B) {
 		}
 	}
 }
+
+// oracle is a TrialKit under the test's control.
+type oracle func(ctx context.Context, hook, path string) ([]byte, error)
+
+func (o oracle) Get(ctx context.Context, hook, path string) ([]byte, error) {
+	return o(ctx, hook, path)
+}
+
+// TestHostCall: a run that waits for the host holds nobody up, and its own time stands
+// still; its budget does not.
+func TestHostCall(t *testing.T) {
+	asked := make(chan string, 8)
+	answer := make(chan struct{})
+	d := newDirect(t, oracle(func(ctx context.Context, hook, path string) ([]byte, error) {
+		asked <- hook + " " + path
+		switch path {
+		case "fails":
+			return nil, errors.New("no such form")
+		case "never":
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		<-answer
+		return []byte(`{"n":1}`), nil
+	}))
+	load(t, d.server, "x", `export default () => 1;`)
+	call := func(path string, timeout, budget time.Duration, alone bool) (value string, err error, again bool) {
+		j := &job{
+			server: d.server, id: 0, end: time.Now().Add(budget),
+			req: &pb.RunRequest{Alone: alone},
+		}
+		finished := make(chan struct{})
+		h := &hop{stream: &loop{d: d, j: j}, waiting: map[uint64]chan *pb.CallResult{}}
+		j.hop = h
+		expired := make(chan struct{})
+		d.turns.begin(alone, j.end, func() bool {
+			defer close(finished)
+			j.clock = startClock(timeout, func() { close(expired) }, func() {})
+			var v []byte
+			v, err = j.call(methodTrialKit, []byte(path))
+			value = string(v)
+			again = j.clock.stop()
+			return !j.lost
+		}, func() { t.Error("it never began") })
+		<-finished
+		return value, err, again
+	}
+
+	var calls sync.WaitGroup
+	for range d.turns.total {
+		calls.Go(func() {
+			if v, err, inTime := call("form/7", 50*time.Millisecond, time.Minute, false); v != `{"n":1}` || err != nil || !inTime {
+				t.Errorf("%q, %v, in time: %t", v, err, inTime)
+			}
+		})
+	}
+	for range d.turns.total {
+		if got := <-asked; got != "demo form/7" {
+			t.Errorf("asked for %q", got)
+		}
+	}
+	// All processors would be taken.
+	if out := d.run(t, &pb.RunRequest{ScriptId: "x", Timeout: durationpb.New(5 * time.Second), Budget: durationpb.New(10 * time.Second)}); len(out.GetMessages()) != 1 {
+		t.Errorf("a run beside them: %v", out)
+	}
+	time.AfterFunc(100*time.Millisecond, func() { close(answer) }) // longer than their own time
+	calls.Wait()
+
+	var failed *callError
+	if _, err, _ := call("fails", time.Second, time.Minute, true); !errors.As(err, &failed) || failed.text != "no such form" || failed.code != "failed" {
+		t.Errorf("got %v", err)
+	}
+	if _, err, inTime := call("never", 10*time.Second, 50*time.Millisecond, false); !errors.Is(err, errCallOver) && !errors.As(err, &failed) || inTime && err == nil {
+		t.Errorf("got %v", err)
+	}
+	for d.free() < d.turns.total {
+		runtime.Gosched()
+	}
+}
+
+// loop is a stream whose calls the host answers at once.
+type loop struct {
+	grpc.BidiStreamingServer[pb.StreamRequest, pb.StreamResponse]
+	d direct
+	j *job
+}
+
+func (l *loop) Send(f *pb.StreamResponse) error {
+	go func() {
+		ctx, cancel := context.WithDeadline(context.Background(), l.j.end)
+		defer cancel()
+		value, failure := l.d.runs.ask(&flight{ctx: ctx, hook: "demo"}, f.GetCall())
+		r := &pb.CallResult{Call: f.GetCall().GetCall(), Outcome: &pb.CallResult_Value{Value: value}}
+		if failure != nil {
+			r.Outcome = &pb.CallResult_Failure{Failure: failure}
+		}
+		l.j.hop.result(l.j.id, r)
+	}()
+	return nil
+}
+
+func TestNoTrialKit(t *testing.T) {
+	_, failure := (&running{}).ask(&flight{hook: "demo"}, &pb.HostCall{Method: methodTrialKit})
+	if failure.GetCode() != "unavailable" || failure.GetText() != "hook demo has no [hooks.demo.trialkit]" {
+		t.Errorf("%v", failure)
+	}
+	if _, failure = (&running{}).ask(&flight{}, &pb.HostCall{Method: "shell"}); failure.GetCode() != "unknown" {
+		t.Errorf("%v", failure)
+	}
+}

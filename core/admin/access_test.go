@@ -59,6 +59,7 @@ type office struct {
 	reloads  atomic.Int64
 	mu       sync.Mutex
 	views    []string
+	released []string // scripts
 	settings admin.Options
 }
 
@@ -84,6 +85,9 @@ func (carer) Backup(_ context.Context, _, file string) (*journal.Backup, error) 
 	return &journal.Backup{File: file, Bytes: 1, Audited: true}, nil
 }
 
+// bad is a script in quarantine.
+var bad = admin.Quarantined{Script: "transforms/bad.js", Hash: "aa", Why: "it did not obey its deadline"}
+
 func openOffice(t *testing.T, change ...func(*admin.Options)) *office {
 	t.Helper()
 	store, err := journal.Open(t.Context(), journal.Options{URL: "memory:", Node: "test"})
@@ -100,7 +104,13 @@ func openOffice(t *testing.T, change ...func(*admin.Options)) *office {
 		}),
 		Log: slog.New(slog.NewTextHandler(f.logs, nil)),
 		Status: func() admin.Status {
-			return admin.Status{Version: "1", Revision: "r", Journal: "memory", Hooks: []string{"demo"}, Routes: []string{}, Recalled: &admin.Recalled{Why: "bad"}}
+			return admin.Status{Version: "1", Revision: "r", Journal: "memory", Hooks: []string{"demo"}, Routes: []string{}, Recalled: &admin.Recalled{Why: "bad"}, Quarantined: []admin.Quarantined{bad}}
+		},
+		Release: func(script string) []admin.Quarantined {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.released = append(f.released, script)
+			return []admin.Quarantined{bad}
 		},
 		Alerts: func() admin.AlertList {
 			return admin.AlertList{Transport: "ops", Alerts: []admin.Alert{{Alert: "dead", Subject: "ehr", Refs: []string{"HK-1"}}}}
@@ -237,10 +247,11 @@ func (f *office) request(method, path, user, pass, body string) *http.Request {
 
 // asks are the bodies of good requests, where they do not act on DELIVERY.
 var asks = map[string]string{
-	"/v1/reload":            `{}`,
-	"/v1/events/{id}/retry": `{"reason":"r","routes":true}`,
-	"/v1/journal/prune":     `{}`,
-	"/v1/journal/backup":    `{"file": "/tmp/copy.db"}`,
+	"/v1/reload":             `{}`,
+	"/v1/events/{id}/retry":  `{"reason":"r","routes":true}`,
+	"/v1/journal/prune":      `{}`,
+	"/v1/transforms/release": `{"script":"transforms/bad.js","reason":"r"}`,
+	"/v1/journal/backup":     `{"file": "/tmp/copy.db"}`,
 }
 
 // call is a good request for an endpoint.
@@ -325,6 +336,7 @@ var harmless = []string{
 	"Redriven.ID", "Redriven.EventID", "Redriven.Ref",
 	"Stats.Engine", "Stats.Where", "Stats.Tables", "Stats.Deliveries", "StatsEvent.ID", "StatsEvent.Ref", "StatsDelivery.ID", "StatsDelivery.Event",
 	"StatsDelivery.Route", "StatsDelivery.State", "Backup.File", "Pruned.Hook", "Pruned.What", "BackupAsk.File",
+	"Quarantined.Script", "Quarantined.Hash", "Quarantined.Why", "Release.Script", "Release.Reason",
 	"Alert.Alert", "Alert.Subject", "Alert.Text", "Alert.Refs", "AlertList.Transport",
 	"Head.Hash", "Finding.What", "Finding.Table", "Finding.ID", "Finding.Detail",
 	"Status.Version", "Status.Revision", "Status.Journal", "Status.Hooks", "Status.Routes", "Recalled.Why",

@@ -55,6 +55,8 @@ type Options struct {
 	Redrive Redriver
 	// Past tells of the configurations that were in force; nil for nothing.
 	Past Past
+	// Release lets a script in quarantine run again; nil: there are no scripts.
+	Release Releaser
 	// Metrics, if set, answers GET /metrics.
 	Metrics http.Handler
 	Log     *slog.Logger
@@ -233,6 +235,7 @@ func (a *api) endpoints() []endpoint {
 		{needs: see, method: http.MethodGet, path: "/v1/audit/verify", limit: auditTimeout, call: a.verify},
 		{needs: read, method: http.MethodGet, path: "/v1/audit/export", limit: auditTimeout, call: a.export},
 		{needs: see, method: http.MethodGet, path: "/v1/journal/stats", limit: statsTimeout, call: a.stats},
+		{needs: act, method: http.MethodPost, path: "/v1/transforms/release", limit: callTimeout, call: a.releaseScript},
 		{needs: act, method: http.MethodPost, path: "/v1/journal/prune", limit: statsTimeout, call: a.prune},
 		{needs: act, method: http.MethodPost, path: "/v1/journal/backup", limit: backupTimeout, call: a.backup},
 	}
