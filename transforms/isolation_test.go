@@ -76,7 +76,7 @@ func TestQuarantine(t *testing.T) {
 // TestMemory: who took too much is found out, and nobody else is hurt.
 func TestMemory(t *testing.T) {
 	e := start(t, nil)
-	hog := compile(t, e, `export default () => { const all = []; for (;;) all.push("x".repeat(1e6) + all.length); };`, 20*time.Second)
+	hog := compile(t, e, `export default () => { const all = [], x = "x".repeat(1e6); for (;;) all.push(x + all.length); };`, 20*time.Second)
 	good := compile(t, e, busy, 20*time.Second)
 	want := payload(t, good, update, delivery)
 	var others sync.WaitGroup
@@ -98,14 +98,14 @@ func TestMemory(t *testing.T) {
 	others.Wait()
 
 	// A larger limit is in force at once.
-	large := compile(t, e, `export default () => { const all = []; while (all.length < 300) all.push("x".repeat(1e6) + all.length); return all.length; };`, 20*time.Second)
+	large := compile(t, e, `export default () => { const all = [], x = "x".repeat(1e6); while (all.length < 700) all.push(x + all.length); return all.length; };`, 20*time.Second)
 	if _, err := large.Transform(t.Context(), event(update), route, delivery); err == nil {
-		t.Error("300 MB were given")
+		t.Error("700 MB were given")
 	}
 	if err := e.SetMemory(t.Context(), 1<<30); err != nil {
 		t.Fatal(err)
 	}
-	if got := payload(t, large, update, delivery); got != "300" {
+	if got := payload(t, large, update, delivery); got != "700" {
 		t.Errorf("got %q", got)
 	}
 	if n := e.Status().Restarts; n != 0 {

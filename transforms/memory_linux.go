@@ -8,8 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dataAtStart is what the process had when it was asked first: with the race
-// detector that is much.
+// dataAtStart is what the process had when it was asked first.
 var dataAtStart = dataSize()
 
 // limitData lets the process have so many bytes of private memory more than at its
@@ -22,6 +21,9 @@ func limitData(more uint64) {
 	var l unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_DATA, &l) != nil {
 		return
+	}
+	if raceDetector {
+		more *= 6 // what it keeps of each byte
 	}
 	l.Cur = min(dataAtStart+more, l.Max)
 	_ = unix.Setrlimit(unix.RLIMIT_DATA, &l) // the watch on the heap is there without it

@@ -339,6 +339,46 @@ func TestAlertUnauthorized(t *testing.T) {
 	o.exactly(t, "unauthorized side raised", "unauthorized side cleared")
 }
 
+// TestQuarantine: a script that cost its process twice is told of wherever an operator
+// looks, and what met it is sent once the script is mended.
+func TestQuarantine(t *testing.T) {
+	o, ehr := newOps(t), newTarget(t, nil)
+	const stuck = "export default () => {\n  let n = 0;\n  return Array.prototype.indexOf.call({ get length() { return n++ ? 1e12 : 1; } }, 1);\n};"
+	d := prepare(t, preamble+named+o.section("")+route("ehr", ehr.url, "transform = \"shape.js\"\nscript_timeout = \"100ms\"", ""), files{"shape.js": stuck})
+	d.times = quick
+	d.start(t)
+	for range 2 {
+		if a := d.update("319", core.ScriptTimeout); a.Deliveries[0].Status != core.StateDead {
+			t.Errorf("%s", a.body)
+		}
+	}
+	a := d.update("319", core.TransformFailed)
+	if a.Deliveries[0].Status != core.StateWaiting {
+		t.Errorf("the delivery does not wait: %s", a.body)
+	}
+	m := o.await(t, "quarantined shape.js raised")
+	contains(t, "the text", m.Text, "hookline transform release shape.js")
+	client := admin.NewClient(d.socket(t))
+	status, err := client.Status(t.Context())
+	if err != nil || len(status.Quarantined) != 1 || status.Quarantined[0].Script != "shape.js" {
+		t.Errorf("status: %+v, %v", status, err)
+	}
+	ready, body := d.ready(t)
+	if ready != http.StatusOK || !strings.Contains(body, "in quarantine, so that their deliveries wait: shape.js") {
+		t.Errorf("/readyz: %d %s", ready, body)
+	}
+
+	d.rewrite(t, "shape.js", "export default (event) => ({ record: event.trans_id });")
+	if err := client.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	o.await(t, "quarantined shape.js cleared")
+	if _, err := client.ReleaseScript(t.Context(), admin.Release{Script: "shape.js"}); !errors.Is(err, admin.ErrNotFound) {
+		t.Errorf("released twice: %v", err)
+	}
+	d.update("319", transport.Delivered)
+}
+
 func TestAlertCallerGone(t *testing.T) {
 	ehr, o := newGate(t), newOps(t)
 	d := alerted(t, preamble+named+o.section("")+route("ehr", ehr.url, "", ""))
