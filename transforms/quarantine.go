@@ -16,7 +16,7 @@ const (
 	strikeAge  = 24 * time.Hour
 	// quarantinePause is how long an event that met a quarantine waits at least until
 	// it looks again.
-	quarantinePause = 15 * time.Second
+	quarantinePause = 5 * time.Second
 )
 
 // Quarantine is a script that is not run any more.

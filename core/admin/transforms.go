@@ -43,7 +43,7 @@ func (a *api) releaseScript(r *http.Request) (any, error) {
 	}
 	actor := actorOf(r.Context())
 	if !a.inQuarantine(call.Script) {
-		return nil, &Error{Status: http.StatusNotFound, Text: shown(call.Script) + " is not in quarantine: /v1/status lists what is"}
+		return nil, &Error{Status: http.StatusNotFound, Text: shown(call.Script) + " is not in quarantine: `hookline alerts` and /v1/status list what is"}
 	}
 	if a.Journal != nil {
 		if err := a.Journal.Asked(r.Context(), actor, "release script "+call.Script, call.Reason); err != nil {

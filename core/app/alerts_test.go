@@ -4,7 +4,9 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -18,6 +20,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/hookline/hookline/core"
 	"github.com/hookline/hookline/core/admin"
 	"github.com/hookline/hookline/core/alerts"
 	"github.com/hookline/hookline/plugins/transport"
@@ -344,9 +347,7 @@ func TestAlertUnauthorized(t *testing.T) {
 func TestQuarantine(t *testing.T) {
 	o, ehr := newOps(t), newTarget(t, nil)
 	const stuck = "export default () => {\n  let n = 0;\n  return Array.prototype.indexOf.call({ get length() { return n++ ? 1e12 : 1; } }, 1);\n};"
-	d := prepare(t, preamble+named+o.section("")+route("ehr", ehr.url, "transform = \"shape.js\"\nscript_timeout = \"100ms\"", ""), files{"shape.js": stuck})
-	d.times = quick
-	d.start(t)
+	d := alerted(t, preamble+named+o.section("")+route("ehr", ehr.url, "transform = \"shape.js\"\nscript_timeout = \"100ms\"", ""), files{"shape.js": stuck})
 	for range 2 {
 		if a := d.update("319", core.ScriptTimeout); a.Deliveries[0].Status != core.StateDead {
 			t.Errorf("%s", a.body)
@@ -358,17 +359,22 @@ func TestQuarantine(t *testing.T) {
 	}
 	m := o.await(t, "quarantined shape.js raised")
 	contains(t, "the text", m.Text, "hookline transform release shape.js")
-	client := admin.NewClient(d.socket(t))
+	client := d.admin()
 	status, err := client.Status(t.Context())
 	if err != nil || len(status.Quarantined) != 1 || status.Quarantined[0].Script != "shape.js" {
 		t.Errorf("status: %+v, %v", status, err)
 	}
-	ready, body := d.ready(t)
-	if ready != http.StatusOK || !strings.Contains(body, "in quarantine, so that their deliveries wait: shape.js") {
-		t.Errorf("/readyz: %d %s", ready, body)
+	ready, err := d.client.Get(d.url + "/readyz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, _ := io.ReadAll(ready.Body)
+	_ = ready.Body.Close()
+	if ready.StatusCode != http.StatusOK || !strings.Contains(string(body), "in quarantine, so that their deliveries wait: shape.js") {
+		t.Errorf("/readyz: %d %s", ready.StatusCode, body)
 	}
 
-	d.rewrite(t, "shape.js", "export default (event) => ({ record: event.trans_id });")
+	d.write("shape.js", "export default (event) => ({ record: event.trans_id });")
 	if err := client.Reload(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -376,7 +382,10 @@ func TestQuarantine(t *testing.T) {
 	if _, err := client.ReleaseScript(t.Context(), admin.Release{Script: "shape.js"}); !errors.Is(err, admin.ErrNotFound) {
 		t.Errorf("released twice: %v", err)
 	}
-	d.update("319", transport.Delivered)
+	eventually(t, "what waited is sent", func() bool {
+		ev, err := client.Event(t.Context(), a.Ref)
+		return err == nil && ev.Deliveries[0].State == core.StateDelivered
+	})
 }
 
 func TestAlertCallerGone(t *testing.T) {
