@@ -249,8 +249,8 @@ func TestDecodeDepth(t *testing.T) {
 	}
 }
 
-// nesting is the depth of valid JSON.
-func nesting(text []byte) (deepest int) {
+// depthOf is the depth of valid JSON.
+func depthOf(text []byte) (deepest int) {
 	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.UseNumber()
 	now := 0
@@ -287,7 +287,7 @@ func FuzzDecode(f *testing.F) {
 	s := testSandbox(f)
 	f.Fuzz(func(t *testing.T, text []byte) {
 		plain := bytes.TrimPrefix(text, []byte(utf8BOM))
-		want := utf8.Valid(plain) && json.Valid(plain) && nesting(plain) <= core.MaxDepth
+		want := utf8.Valid(plain) && json.Valid(plain) && depthOf(plain) <= core.MaxDepth
 		v, err := s.decode(text, false)
 		if (err == nil) != want {
 			t.Fatalf("%q: %v, and encoding/json says %v", text, err, json.Valid(plain))

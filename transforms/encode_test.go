@@ -163,8 +163,8 @@ func TestEncodeLimit(t *testing.T) {
 		`(() => { let a = ["\u0001\u0001\u0001"]; for (let i = 0; i < 30; i++) a = [a, a]; return a; })()`,
 		`(() => { let a = {}; for (let i = 0; i < 100; i++) a = { a, b: a }; return a; })()`,
 		`new Array(4294967295)`, `new Proxy([], { get: (t, k) => k === "length" ? 2 ** 53 : undefined })`,
-		`new Uint8Array(5e7)`, `new Proxy(new Uint8Array(5e7), {})`, `[new Proxy(new Proxy(new String("x".repeat(2e7)), {}), {})]`,
-		`"x".repeat(5e7)`, `"é".repeat(5e6)`, `new String("x".repeat(5e7))`, `JSON.rawJSON("1".repeat(2e6))`, `{ ["k".repeat(2e6)]: 1 }`,
+		`new Uint8Array(16e6)`, `new Proxy(new Uint8Array(16e6), {})`, `[new Proxy(new Proxy(new String("x".repeat(16e6)), {}), {})]`,
+		`"x".repeat(16e6)`, `"é".repeat(5e6)`, `new String("x".repeat(16e6))`, `JSON.rawJSON("1".repeat(2e6))`, `{ ["k".repeat(2e6)]: 1 }`,
 	} {
 		v := eval(t, s, expression)
 		var before, after runtime.MemStats
@@ -215,6 +215,8 @@ func TestPlainText(t *testing.T) {
 
 // TestEncodeIsInterrupted: what runs while the result is written is under the clock.
 func TestEncodeIsInterrupted(t *testing.T) {
+	server := newServer()
+	defer server.stop()
 	for _, result := range []string{
 		`{ get a() { for (;;) {} } }`, `{ a: [{ toJSON() { for (;;) {} } }] }`,
 		`new Proxy({}, { ownKeys() { for (;;) {} } })`, `new Proxy([], { get() { for (;;) {} } })`,
@@ -225,8 +227,9 @@ func TestEncodeIsInterrupted(t *testing.T) {
 		if problems != nil {
 			t.Fatal(problems)
 		}
+		local := &Local{server: server, program: p, timeout: 50 * time.Millisecond}
 		before := time.Now()
-		out := runScript(p, &pb.RunRequest{Body: []byte("{}")}, 50*time.Millisecond)
+		out := local.Run(&pb.RunRequest{Body: []byte("{}")})
 		if out.GetFailure().GetReason() != pb.Reason_REASON_TIMEOUT || out.GetFailure().GetPosition() == "" {
 			t.Errorf("%s: %v", result, out)
 		}

@@ -1,6 +1,7 @@
 package transforms
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -23,11 +24,16 @@ import (
 const (
 	// DefaultTimeout is a script's time per event where none is set.
 	DefaultTimeout = 250 * time.Millisecond
+	// DefaultMemory is what the script process may hold where nothing is set, in bytes.
+	DefaultMemory = 256 << 20
 
 	loadTimeout = 10 * time.Second // a bundle near the limit takes some seconds
 	// restartWait is how long an event waits for a new process after one died. A
 	// start takes about a tenth of a second, after several deaths some seconds.
 	restartWait = 5 * time.Second
+
+	// minRestart is the pause between two processes, when scripts make them end.
+	minRestart = 100 * time.Millisecond
 
 	maxSource = 8 << 20 // bytes of a script with all that it imports and its source map
 )
@@ -42,6 +48,10 @@ type Options struct {
 	// quote a record, so it must not end in the log of a daemon (invariant 7).
 	// Calls come concurrently.
 	ShowOutput func(script, deliveryID, text string)
+	// TrialKit answers ctx.trialkit.get; nil: no hook has one.
+	TrialKit TrialKit
+	// Memory is what the process may hold, in bytes; 0: DefaultMemory.
+	Memory uint64
 }
 
 // Script is a transform as configured.
@@ -68,7 +78,9 @@ type Engine struct {
 	process process
 
 	mu      sync.Mutex
-	scripts map[string]*loaded // by id: what every new process must have
+	memory  uint64
+	scripts map[string]*loaded  // by id: what every new process must have
+	strikes map[string]*strikes // by hash, of scripts that cost a process
 }
 
 // process is the part of *[host.Child] that the engine needs.
@@ -83,12 +95,13 @@ type process interface {
 // loaded is a script that at least one transform uses.
 type loaded struct {
 	req  *pb.LoadRequest
+	hash string
 	uses int
 }
 
 // Start starts the script process.
 func Start(ctx context.Context, o Options) (*Engine, error) {
-	e := &Engine{options: o, scripts: make(map[string]*loaded)}
+	e := &Engine{options: o, memory: cmp.Or(o.Memory, DefaultMemory), scripts: make(map[string]*loaded), strikes: make(map[string]*strikes)}
 	child, err := host.Start(ctx, host.Spec{
 		Name:      service,
 		Command:   o.Command,
@@ -96,7 +109,9 @@ func Start(ctx context.Context, o Options) (*Engine, error) {
 		Protocols: protocols(nil),
 		Service:   service,
 		Setup:     e.setUp,
-		Log:       o.Log,
+		// A script can make it end, again and again until it is in quarantine.
+		MaxBackoff: minRestart,
+		Log:        o.Log,
 	})
 	if err != nil {
 		return nil, err
@@ -105,23 +120,58 @@ func Start(ctx context.Context, o Options) (*Engine, error) {
 	return e, nil
 }
 
+// SetMemory changes what the script process may hold, in bytes; 0: DefaultMemory.
+func (e *Engine) SetMemory(ctx context.Context, bytes uint64) error {
+	bytes = cmp.Or(bytes, DefaultMemory)
+	e.mu.Lock()
+	same := e.memory == bytes
+	e.memory = bytes // of a process that starts in between as well
+	e.mu.Unlock()
+	if same {
+		return nil
+	}
+	p, _, err := e.client(ctx)
+	if err == nil {
+		_, err = p.rpc.Configure(ctx, &pb.ConfigureRequest{Memory: bytes})
+	}
+	if err != nil && !lost(err) && !errors.Is(err, errUnavailable) { // the next process has it
+		return fmt.Errorf("set the memory of the script process: %w", err)
+	}
+	return nil
+}
+
+func (e *Engine) limit() uint64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.memory
+}
+
 // Stop ends the script process; runs in flight fail.
 func (e *Engine) Stop() { e.process.Stop() }
 
 // Status tells how the script process is.
 func (e *Engine) Status() host.Status { return e.process.Status() }
 
-// setUp gives a new process all scripts before it is used. One that it does not
-// take any more fails alone, at its next event.
+// setUp gives a new process its limits and all scripts before it is used. A script
+// that it does not take any more fails alone, at its next event.
 func (e *Engine) setUp(ctx context.Context, client any) error {
+	p := client.(*running)
+	p.trialkit = e.options.TrialKit
+	if err := p.open(); err != nil {
+		return err
+	}
 	e.mu.Lock()
+	limits := &pb.ConfigureRequest{Memory: e.memory}
 	reqs := make([]*pb.LoadRequest, 0, len(e.scripts))
 	for _, l := range e.scripts {
 		reqs = append(reqs, l.req)
 	}
 	e.mu.Unlock()
+	if _, err := p.rpc.Configure(ctx, limits); err != nil {
+		return fmt.Errorf("set its limits: %w", err)
+	}
 	for _, req := range reqs {
-		out, err := client.(pb.TransformServiceClient).Load(ctx, req)
+		out, err := p.rpc.Load(ctx, req)
 		if err != nil {
 			return fmt.Errorf("load %s: %w", req.GetName(), err)
 		}
@@ -158,7 +208,7 @@ func (e *Engine) Compile(ctx context.Context, s Script) (*Transform, error) {
 	t.req = &pb.LoadRequest{ScriptId: t.hash + "/" + s.Name, Name: s.Name, Source: source, Timeout: durationpb.New(s.Timeout)}
 
 	// First kept, then loaded: a process that starts in between has it too.
-	e.keep(t.req)
+	e.keep(t.req, t.hash)
 	if err := e.load(ctx, t.req); err != nil {
 		e.release(t.req)
 		if refused, ok := errors.AsType[*CompileError](err); ok {
@@ -222,12 +272,12 @@ func (e *Engine) bundle(ctx context.Context, s Script) (*pb.BundleResponse, erro
 	return out, err
 }
 
-func (e *Engine) keep(req *pb.LoadRequest) {
+func (e *Engine) keep(req *pb.LoadRequest, hash string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	l := e.scripts[req.GetScriptId()]
 	if l == nil {
-		l = &loaded{req: req}
+		l = &loaded{req: req, hash: hash}
 		e.scripts[req.GetScriptId()] = l
 	}
 	l.uses++
@@ -250,7 +300,7 @@ func (e *Engine) release(req *pb.LoadRequest) {
 		// script. If it fails, the process keeps a little more memory.
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		_, _ = client.(pb.TransformServiceClient).Unload(ctx, &pb.UnloadRequest{ScriptId: req.GetScriptId()})
+		_, _ = client.(*running).rpc.Unload(ctx, &pb.UnloadRequest{ScriptId: req.GetScriptId()})
 	}
 }
 
@@ -277,7 +327,7 @@ func (e *Engine) ask(ctx context.Context, name string, call func(context.Context
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		err = call(ctx, client)
+		err = call(ctx, client.rpc)
 		switch {
 		case err == nil:
 			return nil
@@ -309,14 +359,14 @@ func problemsOf(problems []*pb.Problem) (out []Problem) {
 var errUnavailable = errors.New("the script process is not running")
 
 // client returns the live process. It waits for one that is being started.
-func (e *Engine) client(ctx context.Context) (client pb.TransformServiceClient, gone <-chan struct{}, err error) {
+func (e *Engine) client(ctx context.Context) (p *running, gone <-chan struct{}, err error) {
 	ctx, cancel := context.WithTimeout(ctx, restartWait)
 	defer cancel()
 	raw, gone, err := e.process.Await(ctx)
 	if err != nil {
 		return nil, nil, errUnavailable
 	}
-	return raw.(pb.TransformServiceClient), gone, nil
+	return raw.(*running), gone, nil
 }
 
 // await waits until a process that failed a call is known to be gone, so that

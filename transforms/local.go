@@ -5,6 +5,8 @@ import (
 	"os"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+
 	pb "github.com/hookline/hookline/transforms/transformpb"
 )
 
@@ -12,6 +14,7 @@ import (
 // for benchmarks and tests that want the engine without the hop, and never for
 // the daemon: foreign code does not run there (invariant 5).
 type Local struct {
+	server  *server
 	program *program
 	timeout time.Duration
 }
@@ -30,8 +33,17 @@ func NewLocal(s Script, idle int) (*Local, error) {
 	if s.Timeout <= 0 {
 		s.Timeout = DefaultTimeout
 	}
-	return &Local{program: p, timeout: s.Timeout}, nil
+	return &Local{server: newServer(), program: p, timeout: s.Timeout}, nil
 }
 
+// Close ends what watches the scripts. There must be no more runs.
+func (l *Local) Close() { l.server.stop() }
+
 // Run runs the script on one event. Calls may come concurrently.
-func (l *Local) Run(req *pb.RunRequest) *pb.RunResponse { return runScript(l.program, req, l.timeout) }
+func (l *Local) Run(req *pb.RunRequest) *pb.RunResponse {
+	if req.GetTimeout() == nil {
+		req.Timeout = durationpb.New(l.timeout)
+	}
+	j := &job{server: l.server, program: l.program, req: req, end: time.Now().Add(l.timeout)}
+	return j.outcome()
+}

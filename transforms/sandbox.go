@@ -55,6 +55,9 @@ func newSandbox(p *program) (*sandbox, error) {
 	s.rt.SetRandSource(func() float64 { return s.run.random() })
 	s.rt.SetPromiseRejectionTracker(func(p *goja.Promise, op goja.PromiseRejectionOperation) { s.run.rejection(p, op) })
 
+	if err := s.guard(); err != nil {
+		return nil, err
+	}
 	v, err := s.rt.RunProgram(sandboxCode)
 	if err != nil {
 		return nil, err

@@ -12,6 +12,46 @@
     defineProperty(words, name, { get: fields[name], enumerable: true });
   }
 
+  // What built-in functions make in one call is limited in Go (guards.go). These are
+  // easier here, where the engine can interrupt them.
+  const most = 16 * 1024 * 1024;
+  const hasInstance = Function.prototype[Symbol.hasInstance];
+  for (const name of ["ArrayBuffer", "Int8Array", "Uint8Array", "Uint8ClampedArray", "Int16Array", "Uint16Array",
+    "Int32Array", "Uint32Array", "Float32Array", "Float64Array", "BigInt64Array", "BigUint64Array"]) {
+    const original = globalThis[name];
+    const size = original.BYTES_PER_ELEMENT || 1;
+    const limited = new Proxy(original, {
+      construct(target, args, newTarget) {
+        const n = typeof args[0] === "number" ? args[0] : args[0] && !(args[0] instanceof ArrayBuffer) ? args[0].length : 0;
+        if (n * size > most) throw new RangeError(`${name}: ${n * size} bytes, the limit is ${most}`);
+        return Reflect.construct(target, args, newTarget === limited ? target : newTarget);
+      },
+    });
+    // goja's instanceof does not take a proxy.
+    defineProperty(original, Symbol.hasInstance, {
+      value(v) { return hasInstance.call(this === limited ? original : this, v); },
+    });
+    defineProperty(globalThis, name, { value: limited, writable: true, configurable: true });
+    defineProperty(original.prototype, "constructor", { value: limited, writable: true, configurable: true });
+  }
+  defineProperty(Array.prototype, "flat", {
+    value: {
+      flat(depth = 1) {
+        const out = [];
+        const add = (list, depth) => {
+          for (let i = 0; i < list.length; i++) {
+            if (!(i in list)) continue;
+            if (depth > 0 && Array.isArray(list[i])) add(list[i], depth - 1);
+            else out.push(list[i]);
+          }
+        };
+        add(this, Math.trunc(Number(depth)) || 0);
+        return out;
+      },
+    }.flat,
+    writable: true, configurable: true,
+  });
+
   // A frozen prototype also stops `object.toString = ...` on everything that
   // inherits from it, although that harms nobody. For the prototypes whose
   // names scripts do assign, an accessor that looks like the old value puts the

@@ -68,7 +68,7 @@ func openScript(spec *scriptSpec, callers int) (shape func(body []byte) ([]byte,
 	case scriptNewRuntime:
 		shape, err = newRuntimes(spec.Path)
 	case scriptInProcess:
-		shape, err = inProcess(script, callers)
+		shape, stop, err = inProcess(script, callers)
 	default:
 		shape, pid, stop, err = inChild(spec, script)
 	}
@@ -80,10 +80,10 @@ func openScript(spec *scriptSpec, callers int) (shape func(body []byte) ([]byte,
 	return shape, pid, func() { end(); debug.SetGCPercent(percent) }, nil
 }
 
-func inProcess(script transforms.Script, callers int) (func([]byte) ([]byte, error), error) {
+func inProcess(script transforms.Script, callers int) (shape func([]byte) ([]byte, error), stop func(), err error) {
 	local, err := transforms.NewLocal(script, callers)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	return func(body []byte) ([]byte, error) {
 		out := local.Run(&pb.RunRequest{
@@ -94,7 +94,7 @@ func inProcess(script transforms.Script, callers int) (func([]byte) ([]byte, err
 			return nil, fmt.Errorf("the script failed: %s", f.GetText())
 		}
 		return out.GetMessages()[0].GetPayload(), nil
-	}, nil
+	}, local.Close, nil
 }
 
 func inChild(spec *scriptSpec, script transforms.Script) (shape func([]byte) ([]byte, error), pid func() int, stop func(), err error) {

@@ -87,6 +87,7 @@ var harmless = []string{
 	"Redriven.ID", "Redriven.EventID", "Redriven.Ref",
 	"Stats.Engine", "Stats.Where", "Stats.Tables", "Stats.Deliveries", "StatsEvent.ID", "StatsEvent.Ref", "StatsDelivery.ID", "StatsDelivery.Event",
 	"StatsDelivery.Route", "StatsDelivery.State", "Backup.File", "Pruned.Hook", "Pruned.What", "BackupAsk.File",
+	"Quarantined.Script", "Quarantined.Hash", "Quarantined.Why", "Release.Script", "Release.Reason",
 	"Alert.Alert", "Alert.Subject", "Alert.Text", "Alert.Refs", "AlertList.Transport",
 	"Head.Hash", "Finding.What", "Finding.Table", "Finding.ID", "Finding.Detail",
 	"Status.Version", "Status.Revision", "Status.Journal", "Status.Hooks", "Status.Routes", "Recalled.Why",

@@ -59,6 +59,8 @@ type Options struct {
 	// SourceFiles takes what is kept of a script apart, the script itself first; nil,
 	// or none: it is the text of one file.
 	SourceFiles func(kept []byte) []SourceFile
+	// Release lets a script in quarantine run again; nil: there are no scripts.
+	Release Releaser
 	// Metrics, if set, answers GET /metrics.
 	Metrics http.Handler
 	Log     *slog.Logger
@@ -238,6 +240,7 @@ func (a *api) endpoints() []endpoint {
 		{needs: see, method: http.MethodGet, path: "/v1/audit/verify", limit: auditTimeout, call: a.verify},
 		{needs: read, method: http.MethodGet, path: "/v1/audit/export", limit: auditTimeout, call: a.export},
 		{needs: see, method: http.MethodGet, path: "/v1/journal/stats", limit: statsTimeout, call: a.stats},
+		{needs: act, method: http.MethodPost, path: "/v1/transforms/release", limit: callTimeout, call: a.releaseScript},
 		{needs: act, method: http.MethodPost, path: "/v1/journal/prune", limit: statsTimeout, call: a.prune},
 		{needs: act, method: http.MethodPost, path: "/v1/journal/backup", limit: backupTimeout, call: a.backup},
 	}

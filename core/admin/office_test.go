@@ -52,6 +52,7 @@ type office struct {
 	reloads  atomic.Int64
 	mu       sync.Mutex
 	views    []string
+	released []string // scripts
 	settings admin.Options
 }
 
@@ -77,6 +78,9 @@ func (carer) Backup(_ context.Context, _, file string) (*journal.Backup, error) 
 	return &journal.Backup{File: file, Bytes: 1, Audited: true}, nil
 }
 
+// bad is a script in quarantine.
+var bad = admin.Quarantined{Script: "transforms/bad.js", Hash: "aa", Why: "it did not obey its deadline"}
+
 func openOffice(t *testing.T, change ...func(*admin.Options)) *office {
 	t.Helper()
 	store, err := journal.Open(t.Context(), journal.Options{URL: "memory:", Node: "test"})
@@ -93,7 +97,13 @@ func openOffice(t *testing.T, change ...func(*admin.Options)) *office {
 		}),
 		Log: slog.New(slog.NewTextHandler(f.logs, nil)),
 		Status: func() admin.Status {
-			return admin.Status{Version: "1", Revision: "r", Journal: "memory", Hooks: []string{"demo"}, Routes: []string{}, Recalled: &admin.Recalled{Why: "bad"}}
+			return admin.Status{Version: "1", Revision: "r", Journal: "memory", Hooks: []string{"demo"}, Routes: []string{}, Recalled: &admin.Recalled{Why: "bad"}, Quarantined: []admin.Quarantined{bad}}
+		},
+		Release: func(script string) []admin.Quarantined {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.released = append(f.released, script)
+			return []admin.Quarantined{bad}
 		},
 		Alerts: func() admin.AlertList {
 			return admin.AlertList{Transport: "ops", Alerts: []admin.Alert{{Alert: "dead", Subject: "ehr", Refs: []string{"HK-1"}}}}
@@ -230,10 +240,11 @@ func (f *office) request(method, path, user, pass, body string) *http.Request {
 
 // asks are the bodies of good requests, where they do not act on DELIVERY.
 var asks = map[string]string{
-	"/v1/reload":            `{}`,
-	"/v1/events/{id}/retry": `{"reason":"r","routes":true}`,
-	"/v1/journal/prune":     `{}`,
-	"/v1/journal/backup":    `{"file": "/tmp/copy.db"}`,
+	"/v1/reload":             `{}`,
+	"/v1/events/{id}/retry":  `{"reason":"r","routes":true}`,
+	"/v1/journal/prune":      `{}`,
+	"/v1/transforms/release": `{"script":"transforms/bad.js","reason":"r"}`,
+	"/v1/journal/backup":     `{"file": "/tmp/copy.db"}`,
 }
 
 // call is a good request for an endpoint.

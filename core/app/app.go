@@ -387,6 +387,7 @@ func (a *App) Reload(ctx context.Context) (err error) {
 	}
 	a.setLevel(c)
 	a.observe(next)
+	a.limitScripts(ctx, c)
 	a.current = next
 	a.live[next] = struct{}{}
 	drained := a.server.Use(next.set)

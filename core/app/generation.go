@@ -117,7 +117,7 @@ func (a *App) compileScripts(ctx context.Context, g *generation, sources map[str
 		if r.Transform == "" {
 			continue
 		}
-		engine, err := a.scriptEngine(ctx)
+		engine, err := a.scriptEngine(ctx, g.config)
 		if err != nil {
 			problems.add("%w", err)
 			return
@@ -142,7 +142,7 @@ func (a *App) compileScripts(ctx context.Context, g *generation, sources map[str
 }
 
 // scriptEngine starts the scripts' process when the first route needs it.
-func (a *App) scriptEngine(ctx context.Context) (*transforms.Engine, error) {
+func (a *App) scriptEngine(ctx context.Context, c *config.Config) (*transforms.Engine, error) {
 	if a.engine != nil {
 		return a.engine, nil
 	}
@@ -153,8 +153,19 @@ func (a *App) scriptEngine(ctx context.Context) (*transforms.Engine, error) {
 	a.engine, err = transforms.Start(ctx, transforms.Options{
 		Command: []string{exe, ChildCommand, childTransforms},
 		Log:     a.log, ShowOutput: a.options.ShowScriptOutput,
+		Memory: uint64(c.Scripts.Memory),
 	})
 	return a.engine, err
+}
+
+// limitScripts applies what c gives the scripts' process.
+func (a *App) limitScripts(ctx context.Context, c *config.Config) {
+	if a.engine == nil {
+		return
+	}
+	if err := a.engine.SetMemory(ctx, uint64(c.Scripts.Memory)); err != nil {
+		a.log.Error("transforms.memory could not be changed", "error", err)
+	}
 }
 
 // startTransports starts what old does not run already, all at once: each takes

@@ -261,10 +261,13 @@ func (a *App) refused(why error) {
 
 // note is what /readyz says beside that the daemon is ready.
 func (a *App) note() string {
-	r := a.recalled.Load()
-	if r == nil {
-		return ""
+	var notes []string
+	if r := a.recalled.Load(); r != nil {
+		notes = append(notes, "running on the configuration accepted on "+r.at.UTC().Format(time.RFC3339)+
+			": the files on disk cannot be used, `hookline check` says why")
 	}
-	return "running on the configuration accepted on " + r.at.UTC().Format(time.RFC3339) +
-		": the files on disk cannot be used, `hookline check` says why"
+	if held := a.observation.Load().quarantined(); len(held) > 0 {
+		notes = append(notes, "in quarantine, so that their deliveries wait: "+strings.Join(held, ", "))
+	}
+	return strings.Join(notes, "; ")
 }

@@ -38,6 +38,7 @@ type Config struct {
 	Admin      Admin
 	Journal    Journal
 	Telemetry  Telemetry
+	Scripts    Transforms
 	Alerts     Alerts
 	Hooks      []Hook
 	Transports []Transport

@@ -27,10 +27,11 @@ func (c *Config) revision() string {
 		Journal    Journal
 		Telemetry  Telemetry
 		Alerts     Alerts
+		Scripts    Transforms
 		Hooks      []Hook
 		Transports []Transport
 		Routes     []route
-	}{c.Server, c.Log, c.Admin, c.Journal, c.Telemetry, c.Alerts, c.Hooks, c.Transports, routes})
+	}{c.Server, c.Log, c.Admin, c.Journal, c.Telemetry, c.Alerts, c.Scripts, c.Hooks, c.Transports, routes})
 	if err != nil {
 		// Every type in it can be marshalled, and Settings came from Marshal.
 		panic("config: " + err.Error())

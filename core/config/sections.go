@@ -47,6 +47,7 @@ func defaults() *Config {
 
 		Telemetry: Telemetry{Sample: 1},
 		Alerts:    Alerts{CircuitAfter: 5 * time.Minute},
+		Scripts:   Transforms{Memory: 256 << 20},
 	}
 }
 
@@ -59,6 +60,7 @@ func (c *Config) fields() fields {
 		"journal":    section(c.Journal.fields()),
 		"telemetry":  section(c.Telemetry.fields()),
 		"alerts":     section(c.Alerts.fields()),
+		"transforms": section(c.Scripts.fields()),
 		"hooks":      names(c.addHook),
 		"transports": names(c.addTransport),
 		"routes":     names(c.addRoute),

@@ -76,6 +76,9 @@ type Spec struct {
 	// Health is how often it is asked whether it answers; 0: every 10 s. A process
 	// that does not is replaced.
 	Health time.Duration
+	// MaxBackoff is the longest pause before a process that has been in use is started
+	// again; 0: 30 s. A short one is for what others can make end.
+	MaxBackoff time.Duration
 
 	Log    *slog.Logger
 	Redact *Redactor // applied to everything the child says; nil: nothing is secret
@@ -275,6 +278,9 @@ func (c *Child) supervise(ctx context.Context, first chan<- error) {
 			err = errors.New(l.epitaph())
 			if l.process.mute.Load() {
 				err = errors.New("it did not answer when asked for its health, and was ended")
+			}
+			if c.spec.MaxBackoff > 0 {
+				backoff = min(backoff, c.spec.MaxBackoff)
 			}
 		}
 		if ctx.Err() != nil {
