@@ -1,8 +1,130 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hookline/hookline/core/app"
+	"github.com/hookline/hookline/transforms"
+	"github.com/hookline/hookline/transforms/workbench"
+)
 
 // transformCommand is the group of commands for those who write transforms.
 func transformCommand() *cobra.Command {
-	return group("transform", "Write, try and test transforms")
+	return group("transform", "Write, try and test transforms", transformRunCommand())
+}
+
+// startBench starts a process to try scripts in. Stop it.
+func startBench(ctx context.Context, stderr io.Writer) (*workbench.Bench, error) {
+	command, err := app.ScriptCommand()
+	if err != nil {
+		return nil, err
+	}
+	return workbench.Start(ctx, workbench.Options{
+		Command: command,
+		// What happens to its process is of use here only when it goes wrong.
+		Log: slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelError})),
+	})
+}
+
+// nameOf is a file's name as it stands in positions: one that the shell knows.
+func nameOf(path string) string {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return path
+	}
+	here, err := os.Getwd()
+	if err != nil {
+		return abs
+	}
+	name, err := filepath.Rel(here, abs)
+	if err != nil || strings.HasPrefix(name, "..") {
+		return abs
+	}
+	return filepath.ToSlash(name)
+}
+
+var position = regexp.MustCompile(`^(.+):(\d+):(\d+)$`)
+
+// withExcerpt is an error of a script with the line that it stands in, as the
+// errors of loading have it. Names in positions are those of [nameOf].
+func withExcerpt(at, text string) string {
+	m := position.FindStringSubmatch(at)
+	if m == nil {
+		return text
+	}
+	line, _ := strconv.Atoi(m[2])
+	column, _ := strconv.Atoi(m[3])
+	problem := transforms.Problem{Line: line, Column: column, Text: text}
+	if source, err := os.ReadFile(m[1]); err == nil {
+		if lines := strings.Split(string(source), "\n"); line <= len(lines) {
+			problem.Excerpt = strings.TrimSuffix(lines[line-1], "\r")
+		}
+	}
+	return (&transforms.CompileError{Script: m[1], Problems: []transforms.Problem{problem}}).Error()
+}
+
+// scriptError tells an error of a script, which fails, from one of its use.
+func scriptError(err error) error {
+	var script *transforms.CompileError
+	if errors.As(err, &script) {
+		return exitError{code: exitFailed, err: err}
+	}
+	return usage(err)
+}
+
+// colours for a terminal; nothing for a file.
+type colours struct{ on bool }
+
+func coloursFor(w io.Writer) colours {
+	return colours{on: isTerminal(w) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"}
+}
+
+func (c colours) red(s string) string   { return c.paint("31", s) }
+func (c colours) green(s string) string { return c.paint("32", s) }
+func (c colours) faint(s string) string { return c.paint("2", s) }
+
+func (c colours) paint(code, s string) string {
+	if !c.on || s == "" {
+		return s
+	}
+	return "\x1b[" + code + "m" + s + "\x1b[0m"
+}
+
+// diff colours the lines of a difference.
+func (c colours) diff(text string) string {
+	if !c.on {
+		return text
+	}
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		bare := strings.TrimSuffix(line, "\n")
+		switch {
+		case strings.HasPrefix(line, "- "):
+			bare = c.red(bare)
+		case strings.HasPrefix(line, "+ "):
+			bare = c.green(bare)
+		}
+		b.WriteString(bare + "\n")
+	}
+	return b.String()
+}
+
+// shifted puts spaces before each line.
+func shifted(by int, text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		fmt.Fprintf(&b, "%*s%s\n", by, "", strings.TrimSuffix(line, "\n"))
+	}
+	return b.String()
 }

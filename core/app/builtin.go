@@ -65,6 +65,15 @@ func RunChild(args []string) int {
 	return 0
 }
 
+// ScriptCommand is what becomes a process for scripts: [transforms.Options].
+func ScriptCommand() ([]string, error) {
+	exe, err := self()
+	if err != nil {
+		return nil, err
+	}
+	return []string{exe, ChildCommand, childTransforms}, nil
+}
+
 // self is the executable to start children from. On Linux it is the running file
 // itself even if an upgrade has replaced its name.
 func self() (string, error) {

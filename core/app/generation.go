@@ -139,13 +139,12 @@ func (a *App) scriptEngine(ctx context.Context) (*transforms.Engine, error) {
 	if a.engine != nil {
 		return a.engine, nil
 	}
-	exe, err := self()
+	command, err := ScriptCommand()
 	if err != nil {
 		return nil, err
 	}
 	a.engine, err = transforms.Start(ctx, transforms.Options{
-		Command: []string{exe, ChildCommand, childTransforms},
-		Log:     a.log, ShowOutput: a.options.ShowScriptOutput,
+		Command: command, Log: a.log, ShowOutput: a.options.ShowScriptOutput,
 	})
 	return a.engine, err
 }

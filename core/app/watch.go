@@ -9,13 +9,13 @@ import (
 	"time"
 )
 
-// watchEvery is how often the files are looked at with server.watch = true. A
+// WatchEvery is how often files are looked at that are watched for changes. A
 // look costs a few microseconds a file, and polling works on every file system.
-const watchEvery = 500 * time.Millisecond
+const WatchEvery = 500 * time.Millisecond
 
 // watch reloads when a file that the configuration names has changed.
 func (a *App) watch(ctx context.Context) {
-	ticker := time.NewTicker(watchEvery)
+	ticker := time.NewTicker(WatchEvery)
 	defer ticker.Stop()
 	seen := a.stamp()
 	for {
@@ -54,7 +54,12 @@ func (a *App) stamp() string {
 			files = append(files, t.Plugin)
 		}
 	}
-	slices.Sort(files)
+	return Stamp(files)
+}
+
+// Stamp changes when one of the files does.
+func Stamp(files []string) string {
+	files = slices.Sorted(slices.Values(files))
 	var b strings.Builder
 	for _, name := range slices.Compact(files) {
 		if info, err := os.Stat(name); err == nil {

@@ -1,0 +1,112 @@
+// Package workbench runs transforms for those who write them: on one event,
+// against golden pairs, and their files of tests. It has a script process of its
+// own, so that what it runs never meets the events of a daemon.
+package workbench
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hookline/hookline/transforms"
+)
+
+// Timeout is the time of one run: enough on a busy machine, and a loop ends.
+const Timeout = 5 * time.Second
+
+// Options are how to set up a bench.
+type Options struct {
+	Command []string // what becomes the script process: [transforms.Options]
+	Log     *slog.Logger
+}
+
+// Bench is a script process to try scripts in. It runs one at a time.
+type Bench struct {
+	engine *transforms.Engine
+
+	mu   sync.Mutex
+	logs []string // of the run that is on
+}
+
+// Start starts the script process. Stop ends it.
+func Start(ctx context.Context, o Options) (*Bench, error) {
+	b := &Bench{}
+	engine, err := transforms.Start(ctx, transforms.Options{Command: o.Command, Log: o.Log, ShowOutput: b.show})
+	if err != nil {
+		return nil, err
+	}
+	b.engine = engine
+	return b, nil
+}
+
+// Stop ends the script process.
+func (b *Bench) Stop() { b.engine.Stop() }
+
+func (b *Bench) show(_, _, text string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.logs = append(b.logs, text)
+}
+
+// logged takes what was logged since the last time.
+func (b *Bench) logged() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	logs := b.logs
+	b.logs = nil
+	return logs
+}
+
+// Script is a transform, or a file of tests, to be tried.
+type Script struct {
+	Name   string // as it stands in positions
+	Path   string
+	Source []byte // what to run instead of what the file holds; nil: read it
+}
+
+// Run is one run of a script.
+type Run struct {
+	Outcome Outcome
+	Logs    []string
+	Took    time.Duration
+}
+
+func (b *Bench) compile(ctx context.Context, s Script) (*transforms.Transform, error) {
+	return b.engine.Compile(ctx, transforms.Script{Name: s.Name, Path: s.Path, Source: s.Source, Timeout: Timeout})
+}
+
+// Run runs a script on what is given. The error is a [*transforms.CompileError] if
+// the script cannot be loaded; what it throws is in the outcome.
+func (b *Bench) Run(ctx context.Context, s Script, given Given) (Run, error) {
+	t, err := b.compile(ctx, s)
+	if err != nil {
+		return Run{}, err
+	}
+	defer t.Close()
+	return b.run(ctx, t, given)
+}
+
+func (b *Bench) run(ctx context.Context, t *transforms.Transform, given Given) (Run, error) {
+	ev, route, deliveryID, err := given.event()
+	if err != nil {
+		return Run{}, err
+	}
+	b.logged()
+	begin := time.Now()
+	shaped, err := t.Transform(ctx, ev, route, deliveryID)
+	run := Run{Took: time.Since(begin), Logs: b.logged()}
+	run.Outcome, err = outcomeOf(shaped, err)
+	if o := run.Outcome.Error; o != nil && len(run.Logs) > 0 {
+		// The engine shows what was thrown after what was logged.
+		thrown := o.Text
+		if o.Position != "" {
+			thrown = o.Position + ": " + thrown
+		}
+		if last := len(run.Logs) - 1; run.Logs[last] == thrown {
+			run.Logs = slices.Delete(run.Logs, last, last+1)
+		}
+	}
+	return run, err
+}
