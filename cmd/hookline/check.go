@@ -113,7 +113,11 @@ func printReport(w io.Writer, r *app.CheckReport) {
 	fmt.Fprintln(w, "hooks:  ", strings.Join(r.Hooks, ", "))
 	fmt.Fprintln(w, "routes: ", strings.Join(r.Routes, ", "))
 	for _, s := range r.Scripts {
-		fmt.Fprintf(w, "transform of %s compiles (sha256 %.12s)\n", s.Route, s.SHA256)
+		golden := ""
+		if s.Golden > 0 {
+			golden = fmt.Sprintf(" and gives what its %d golden pairs say", s.Golden)
+		}
+		fmt.Fprintf(w, "transform of %s compiles%s (sha256 %.12s)\n", s.Route, golden, s.SHA256)
 	}
 	for _, cert := range r.Certificates {
 		fmt.Fprintf(w, "certificate %s is valid until %s (%d days)\n", cert.File, cert.NotAfter.Format("2006-01-02"), cert.DaysLeft)

@@ -21,7 +21,7 @@ import (
 
 // transformCommand is the group of commands for those who write transforms.
 func transformCommand() *cobra.Command {
-	return group("transform", "Write, try and test transforms", transformRunCommand())
+	return group("transform", "Write, try and test transforms", transformRunCommand(), transformTestCommand(), transformTypesCommand(), transformInitCommand())
 }
 
 // startBench starts a process to try scripts in. Stop it.
@@ -101,30 +101,22 @@ func (c colours) paint(code, s string) string {
 	return "\x1b[" + code + "m" + s + "\x1b[0m"
 }
 
-// diff colours the lines of a difference.
-func (c colours) diff(text string) string {
-	if !c.on {
-		return text
-	}
+// plain has no colours.
+var plain colours
+
+// lines are the lines of a text that others have written, indented; those of a
+// difference are coloured.
+func (c colours) lines(indent int, text string) string {
 	var b strings.Builder
 	for line := range strings.Lines(text) {
-		bare := strings.TrimSuffix(line, "\n")
+		line = printable(strings.TrimSuffix(line, "\n"))
 		switch {
 		case strings.HasPrefix(line, "- "):
-			bare = c.red(bare)
+			line = c.red(line)
 		case strings.HasPrefix(line, "+ "):
-			bare = c.green(bare)
+			line = c.green(line)
 		}
-		b.WriteString(bare + "\n")
-	}
-	return b.String()
-}
-
-// shifted puts spaces before each line.
-func shifted(by int, text string) string {
-	var b strings.Builder
-	for line := range strings.Lines(text) {
-		fmt.Fprintf(&b, "%*s%s\n", by, "", strings.TrimSuffix(line, "\n"))
+		fmt.Fprintf(&b, "%*s%s\n", indent, "", line)
 	}
 	return b.String()
 }

@@ -216,14 +216,11 @@ func namesOf(c *config.Config, r config.Route) workbench.Names {
 }
 
 func printRunJSON(w io.Writer, run workbench.Run) error {
-	e := json.NewEncoder(w)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
 	var at string
 	if run.Outcome.Error != nil {
 		at = run.Outcome.Error.Position
 	}
-	return e.Encode(struct {
+	return printJSON(w, struct {
 		OK bool `json:"ok"`
 		workbench.Outcome
 		Position string   `json:"position,omitempty"`
@@ -242,30 +239,31 @@ func printRun(w io.Writer, run workbench.Run) {
 		if len(o.Messages) > 1 {
 			title = fmt.Sprintf("message %d of %d, %s", i+1, len(o.Messages), m.ContentType)
 		}
-		fmt.Fprintln(w, colour.faint(title))
+		fmt.Fprintln(w, colour.faint(printable(title)))
 		for _, name := range slices.Sorted(maps.Keys(m.Headers)) {
-			fmt.Fprintf(w, "%s %s: %s\n", colour.faint("header"), name, m.Headers[name])
+			fmt.Fprintf(w, "%s %s: %s\n", colour.faint("header"), printable(name), printable(m.Headers[name]))
 		}
 		if m.Key != "" {
-			fmt.Fprintln(w, colour.faint("key"), m.Key)
+			fmt.Fprintln(w, colour.faint("key"), printable(m.Key))
 		}
 		if m.Path != "" {
-			fmt.Fprintln(w, colour.faint("path"), m.Path)
+			fmt.Fprintln(w, colour.faint("path"), printable(m.Path))
 		}
-		fmt.Fprintln(w, m.Show())
+		fmt.Fprint(w, plain.lines(0, m.Show()))
 	}
 	switch {
 	case o.Skip != nil:
-		fmt.Fprintln(w, "skipped:", *o.Skip)
+		fmt.Fprintln(w, "skipped:", printable(*o.Skip))
 	case o.Reject != nil:
-		fmt.Fprintln(w, "rejected, the site's user reads:", *o.Reject)
+		fmt.Fprintln(w, "rejected, the site's user reads:", printable(*o.Reject))
 	case o.Error != nil:
-		fmt.Fprintf(w, "%s %s\n", colour.red(string(o.Error.Code)), withExcerpt(o.Error.Position, o.Error.Text))
+		fmt.Fprintln(w, colour.red(string(o.Error.Code)))
+		fmt.Fprint(w, plain.lines(0, withExcerpt(o.Error.Position, o.Error.Text)))
 	}
 	if len(run.Logs) > 0 {
 		fmt.Fprintln(w, colour.faint("log"))
 		for _, line := range run.Logs {
-			fmt.Fprint(w, shifted(2, line))
+			fmt.Fprint(w, plain.lines(2, line))
 		}
 	}
 	fmt.Fprintln(w, colour.faint(fmt.Sprintf("took %.1f ms", inMS(run.Took))))

@@ -53,10 +53,11 @@ type ProbeReport struct {
 	Detail string         `json:"detail,omitempty"`
 }
 
-// ScriptReport is a transform that compiled.
+// ScriptReport is a transform that compiled, and gave what its golden pairs say.
 type ScriptReport struct {
 	Route  string `json:"route"`
 	SHA256 string `json:"sha256"`
+	Golden int    `json:"golden"` // how many pairs it has
 }
 
 // CertificateReport is a certificate of the hook endpoint or of the admin API.
@@ -98,7 +99,7 @@ func Check(ctx context.Context, c *config.Config, log *slog.Logger, probe bool) 
 	for _, route := range c.Routes {
 		r.Routes = append(r.Routes, route.Name)
 		if t := g.scripts[route.Name]; t != nil {
-			r.Scripts = append(r.Scripts, ScriptReport{Route: route.Name, SHA256: t.Hash()})
+			r.Scripts = append(r.Scripts, ScriptReport{Route: route.Name, SHA256: t.Hash(), Golden: g.golden[route.Name]})
 		}
 	}
 	if err := r.certificates(c); err != nil {

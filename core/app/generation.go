@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -35,6 +34,7 @@ type generation struct {
 	dispatcher *core.Dispatcher
 	transports map[string]*running
 	scripts    map[string]*transforms.Transform // by route
+	golden     map[string]int                   // pairs of each route's script that it passed
 }
 
 // running is a transport's process with what it was started from: the next
@@ -73,6 +73,9 @@ func (a *App) build(ctx context.Context, c *config.Config, old *generation, sour
 	g.set = &ingest.Set{Hooks: a.hooks(c, &problems)}
 	g.users = adminUsers(c, &problems)
 	a.compileScripts(ctx, g, sources, &problems)
+	if sources == nil { // what was accepted once had passed
+		a.testScripts(ctx, g, &problems)
+	}
 	later := a.startTransports(ctx, g, old, &problems)
 	if err := problems.err(); err != nil {
 		return nil, err
@@ -121,11 +124,7 @@ func (a *App) compileScripts(ctx context.Context, g *generation, sources map[str
 			problems.add("%w", err)
 			return
 		}
-		name, err := filepath.Rel(g.config.Dir, r.Transform)
-		if err != nil || strings.HasPrefix(name, "..") {
-			name = r.Transform
-		}
-		t, err := engine.Compile(ctx, transforms.Script{Name: name, Path: r.Transform, Source: sources[r.Transform], Timeout: r.ScriptTimeout})
+		t, err := engine.Compile(ctx, transforms.Script{Name: scriptName(g.config, r), Path: r.Transform, Source: sources[r.Transform], Timeout: r.ScriptTimeout})
 		if err != nil {
 			problems.add("routes.%s.transform: %w", r.Name, err)
 			continue

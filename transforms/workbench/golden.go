@@ -103,7 +103,7 @@ func (b *Bench) pair(ctx context.Context, t *transforms.Transform, script string
 	case err != nil && !missing:
 		return fail("%v", err)
 	case update && (missing || pretty(want) != got):
-		if err := os.WriteFile(p.Out, []byte(got), 0o644); err != nil { //nolint:gosec // a test's file, beside a script
+		if err := os.WriteFile(p.Out, []byte(got), 0o644); err != nil {
 			return fail("%v", err)
 		}
 		r.Written = true
