@@ -1,0 +1,181 @@
+package transforms
+
+import (
+	"bytes"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"mime"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/dop251/goja"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/hookline/hookline/core"
+	pb "github.com/hookline/hookline/transforms/transformpb"
+)
+
+const (
+	// testModule is what a file of tests imports; no transform can.
+	testModule = "hookline/test"
+	// testEntry hands over what asks the file for its tests, as entry does with a
+	// transform.
+	testEntry = `import { answer } from "hookline/test"; import "script"; __hookline(answer)`
+)
+
+//go:embed testing.js
+var testSource string
+
+// bench is the host's side of the module for tests: it puts a run of its own, with
+// what the test gives, in the place of the run of the test.
+type bench struct {
+	sandbox *sandbox
+	outer   *run
+}
+
+// object is what the module sees of it.
+func (b *bench) object() (*goja.Object, error) {
+	rt := b.sandbox.rt
+	o := rt.NewObject()
+	for name, f := range map[string]func(goja.FunctionCall) goja.Value{
+		"begin": b.begin, "end": b.end, "leave": b.leave, "diff": b.diff,
+	} {
+		if err := o.Set(name, f); err != nil {
+			return nil, err
+		}
+	}
+	return o, nil
+}
+
+// testGiven is the third argument of run.
+type testGiven struct {
+	Ctx struct {
+		Hook, Route, Study, Stage, Ref *string
+		EventID                        *string `json:"eventId"`
+		DeliveryID                     *string `json:"deliveryId"`
+		Now                            *time.Time
+	}
+	Secrets  map[string]string
+	TrialKit map[string]json.RawMessage
+}
+
+// begin takes an event and what is given beside it, as JSON, and gives the
+// arguments of a transform.
+func (b *bench) begin(c goja.FunctionCall) goja.Value {
+	s := b.sandbox
+	text := c.Argument(0)
+	if !goja.IsString(text) {
+		panic(s.rt.NewTypeError("run needs an event such as { trans_id: \"435\", form_id: \"319\", OnUpdate: true }"))
+	}
+	body := []byte(text.String())
+	event, err := core.ParseEvent(body)
+	if err != nil {
+		panic(s.rt.NewTypeError("the event: %s", err.Error()))
+	}
+	var given testGiven
+	d := json.NewDecoder(strings.NewReader(c.Argument(1).String()))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&given); err != nil {
+		panic(s.rt.NewTypeError("what run is given: %s; there may be ctx (hook, route, study, stage, eventId, deliveryId, ref, now), secrets and trialkit",
+			strings.TrimPrefix(err.Error(), "json: ")))
+	}
+	b.outer = s.run
+	req := proto.CloneOf(b.outer.req)
+	req.Body, req.Kind = body, string(event.Kind)
+	for to, from := range map[*string]*string{
+		&req.Hook: given.Ctx.Hook, &req.Route: given.Ctx.Route, &req.Study: given.Ctx.Study, &req.Stage: given.Ctx.Stage,
+		&req.EventId: given.Ctx.EventID, &req.DeliveryId: given.Ctx.DeliveryID, &req.Ref: given.Ctx.Ref,
+	} {
+		if from != nil {
+			*to = *from
+		}
+	}
+	if given.Ctx.Now != nil {
+		req.ReceivedAt = timestamppb.New(*given.Ctx.Now)
+	}
+	inner := &run{program: b.outer.program, sandbox: s, req: req, now: req.GetReceivedAt().AsTime()}
+	first, err := decodeEvent(s.rt, body)
+	if err != nil {
+		panic(s.rt.NewTypeError("the event cannot be read: %s", err.Error()))
+	}
+	s.run = inner
+	second, err := inner.context()
+	if err != nil {
+		panic(err)
+	}
+	return b.build("event", first, "ctx", second)
+}
+
+// end takes what the transform returned and gives what would come of it.
+func (b *bench) end(c goja.FunctionCall) goja.Value {
+	s, r := b.sandbox, b.sandbox.run
+	var out pb.RunResponse
+	err := r.answer(c.Argument(0), &out)
+	if err == nil && len(r.unhandled) > 0 {
+		err = r.thrown(r.unhandled[0].Result(), "a promise was rejected and not awaited: ")
+	}
+	if err != nil {
+		f := r.failureOf(err)
+		text := f.text
+		if f.at != (place{}) {
+			text += " (at " + f.at.in(r.program.name) + ")"
+		}
+		panic(s.rt.NewTypeError("%s", text))
+	}
+	messages := make([]any, 0, len(out.GetMessages()))
+	for _, m := range out.GetMessages() {
+		messages = append(messages, b.message(m))
+	}
+	logs := make([]any, 0, len(r.logs))
+	for _, line := range r.logs {
+		logs = append(logs, line)
+	}
+	values := []any{"messages", s.rt.NewArray(messages...), "logs", s.rt.NewArray(logs...)}
+	if w := out.GetSkip(); w != nil {
+		values = append(values, "skip", w.GetText())
+	}
+	if w := out.GetReject(); w != nil {
+		values = append(values, "reject", w.GetText())
+	}
+	return b.build(values...)
+}
+
+func (b *bench) message(m *pb.Content) *goja.Object {
+	contentType := m.GetContentType()
+	if contentType == "" {
+		contentType = "application/json"
+	}
+	var payload any = string(m.GetPayload())
+	if !utf8.Valid(m.GetPayload()) {
+		payload = b.sandbox.rt.NewArrayBuffer(bytes.Clone(m.GetPayload()))
+	}
+	kind, _, _ := mime.ParseMediaType(contentType)
+	isJSON := (kind == "application/json" || strings.HasSuffix(kind, "+json")) && json.Valid(m.GetPayload())
+	return b.build("contentType", contentType, "headers", b.build(), "key", "", "path", "", "payload", payload, "json", isJSON)
+}
+
+// build makes an object of names and values, in their order.
+func (b *bench) build(pairs ...any) *goja.Object {
+	o := b.sandbox.rt.NewObject()
+	for i := 0; i < len(pairs); i += 2 {
+		if err := o.Set(fmt.Sprint(pairs[i]), pairs[i+1]); err != nil {
+			panic(err)
+		}
+	}
+	return o
+}
+
+// leave gives its place back to the run of the test.
+func (b *bench) leave(goja.FunctionCall) goja.Value {
+	if b.outer != nil {
+		b.sandbox.run, b.outer = b.outer, nil
+	}
+	return goja.Undefined()
+}
+
+func (b *bench) diff(c goja.FunctionCall) goja.Value {
+	return b.sandbox.rt.ToValue(Diff(c.Argument(0).String(), c.Argument(1).String()))
+}
