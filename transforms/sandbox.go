@@ -68,6 +68,15 @@ func newSandbox(p *program) (*sandbox, error) {
 		s.export = c.Argument(0)
 		return goja.Undefined()
 	})
+	if p.tests {
+		o, err := (&bench{sandbox: s}).object()
+		if err != nil {
+			return nil, err
+		}
+		if err := s.collect.ToObject(s.rt).Set("bench", o); err != nil {
+			return nil, err
+		}
+	}
 	if v, err = s.rt.RunProgram(p.code); err != nil {
 		return nil, err
 	}

@@ -65,13 +65,15 @@ func withExcerpt(at, text string) string {
 	}
 	line, _ := strconv.Atoi(m[2])
 	column, _ := strconv.Atoi(m[3])
-	problem := transforms.Problem{Line: line, Column: column, Text: text}
+	first, rest, _ := strings.Cut(text, "\n")
+	problem := transforms.Problem{Line: line, Column: column, Text: first}
 	if source, err := os.ReadFile(m[1]); err == nil {
 		if lines := strings.Split(string(source), "\n"); line <= len(lines) {
 			problem.Excerpt = strings.TrimSuffix(lines[line-1], "\r")
 		}
 	}
-	return (&transforms.CompileError{Script: m[1], Problems: []transforms.Problem{problem}}).Error()
+	shown := (&transforms.CompileError{Script: m[1], Problems: []transforms.Problem{problem}}).Error()
+	return strings.TrimRight(shown+"\n"+rest, "\n")
 }
 
 // scriptError tells an error of a script, which fails, from one of its use.

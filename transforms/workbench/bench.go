@@ -98,15 +98,22 @@ func (b *Bench) run(ctx context.Context, t *transforms.Transform, given Given) (
 	shaped, err := t.Transform(ctx, ev, route, deliveryID)
 	run := Run{Took: time.Since(begin), Logs: b.logged()}
 	run.Outcome, err = outcomeOf(shaped, err)
-	if o := run.Outcome.Error; o != nil && len(run.Logs) > 0 {
-		// The engine shows what was thrown after what was logged.
-		thrown := o.Text
-		if o.Position != "" {
-			thrown = o.Position + ": " + thrown
-		}
-		if last := len(run.Logs) - 1; run.Logs[last] == thrown {
-			run.Logs = slices.Delete(run.Logs, last, last+1)
-		}
-	}
+	run.Logs = withoutThrown(run.Logs, run.Outcome.Error)
 	return run, err
+}
+
+// withoutThrown leaves out what was thrown, which the engine shows after what was
+// logged.
+func withoutThrown(logs []string, thrown *Failure) []string {
+	if thrown == nil || len(logs) == 0 {
+		return logs
+	}
+	text := thrown.Text
+	if thrown.Position != "" {
+		text = thrown.Position + ": " + text
+	}
+	if last := len(logs) - 1; logs[last] == text {
+		return slices.Delete(logs, last, last+1)
+	}
+	return logs
 }
