@@ -249,6 +249,9 @@ func prepare(t testing.TB, toml string, with ...files) *daemon {
 func (d *daemon) write(name, text string) {
 	d.t.Helper()
 	path := filepath.Join(d.dir, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		d.t.Fatal(err)
+	}
 	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
 		d.t.Fatal(err)
 	}

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/hookline/hookline/transforms/workbench"
 )
 
 // WatchEvery is how often files are looked at that are watched for changes. A
@@ -47,6 +49,10 @@ func (a *App) stamp() string {
 	for _, r := range c.Routes {
 		if r.Transform != "" {
 			files = append(files, r.Transform)
+			pairs, _ := workbench.Pairs(r.Transform) // what is wrong with them a reload tells
+			for _, p := range pairs {
+				files = append(files, p.In, p.Out)
+			}
 		}
 	}
 	for _, t := range c.Transports {
