@@ -21,7 +21,6 @@ type program struct {
 	code *goja.Program
 	maps *sourcemap.Consumer
 	idle chan *sandbox
-	tests bool
 }
 
 const (
@@ -46,7 +45,7 @@ func compile(name string, source []byte, idle int) (*program, []*pb.Problem) {
 	if len(problems) > 0 {
 		return nil, problems
 	}
-	p := &program{name: name, idle: make(chan *sandbox, idle), tests: strings.Contains(name, ".test.")}
+	p := &program{name: name, idle: make(chan *sandbox, idle)}
 	var err error
 	if p.maps, err = sourcemap.Parse("", sourceMap); err != nil {
 		return nil, []*pb.Problem{{Text: "its source map cannot be read: " + err.Error()}}
@@ -65,10 +64,6 @@ func compile(name string, source []byte, idle int) (*program, []*pb.Problem) {
 
 // bundle lets esbuild check the script and lower it to what goja runs.
 func bundle(name, source string) (code string, sourceMap []byte, problems []*pb.Problem) {
-	entry := entry
-	if strings.Contains(name, ".test.") {
-		entry = testEntry
-	}
 	result := api.Build(api.BuildOptions{
 		Stdin:  &api.StdinOptions{Contents: entry, Sourcefile: "hookline"},
 		Bundle: true, Write: false, Outfile: "out.js", LogLevel: api.LogLevelSilent,
@@ -96,16 +91,10 @@ func bundle(name, source string) (code string, sourceMap []byte, problems []*pb.
 func oneFile(name, source string) api.Plugin {
 	return api.Plugin{Name: "hookline", Setup: func(b api.PluginBuild) {
 		b.OnResolve(api.OnResolveOptions{Filter: ".*"}, func(a api.OnResolveArgs) (api.OnResolveResult, error) {
-			if a.Path == testModule {
-				return api.OnResolveResult{Path: testModule, Namespace: "hookline"}, nil
-			}
 			if a.Namespace != namespace && a.Path == "script" {
 				return api.OnResolveResult{Path: name, Namespace: namespace}, nil
 			}
 			return api.OnResolveResult{}, errors.New("imports are not supported yet: put everything into this file")
-		})
-		b.OnLoad(api.OnLoadOptions{Filter: ".*", Namespace: "hookline"}, func(api.OnLoadArgs) (api.OnLoadResult, error) {
-			return api.OnLoadResult{Contents: &testSource, Loader: api.LoaderJS}, nil
 		})
 		b.OnLoad(api.OnLoadOptions{Filter: ".*", Namespace: namespace}, func(api.OnLoadArgs) (api.OnLoadResult, error) {
 			return api.OnLoadResult{Contents: &source, Loader: api.LoaderJS}, nil

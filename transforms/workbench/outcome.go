@@ -98,7 +98,7 @@ func pretty(raw []byte) string {
 	if err := json.Indent(&b, respell(raw), "", "  "); err != nil {
 		return string(raw)
 	}
-	return strings.TrimRight(b.String(), "\n") + "\n"
+	return strings.TrimSpace(b.String()) + "\n"
 }
 
 // respell writes each string of a JSON text without escapes that need not be:
