@@ -29,7 +29,7 @@ const (
 	// start takes about a tenth of a second, after several deaths some seconds.
 	restartWait = 5 * time.Second
 
-	maxSource = 8 << 20 // bytes of a script
+	maxSource = 8 << 20 // bytes of a script with all that it imports and its source map
 )
 
 // Options are how to run the script process.
@@ -46,9 +46,10 @@ type Options struct {
 
 // Script is a transform as configured.
 type Script struct {
-	Name    string        // as written in the config, for positions: "transforms/ehr.js"
+	Name    string        // as written in the config, for positions: "transforms/ehr.ts"
 	Path    string        // the file to read
-	Source  []byte        // what to compile instead of what the file holds now; nil: read it
+	Root    string        // the folder that imports must be in; "", or if Path is not in it: Path's
+	Source  []byte        // what [Transform.Source] was, to compile without the disk; nil: read it
 	Timeout time.Duration // 0: DefaultTimeout
 }
 
@@ -125,28 +126,25 @@ func (e *Engine) setUp(ctx context.Context, client any) error {
 // Compile reads, compiles and loads a script. The error is a *[CompileError] if
 // the script is to blame. Close the transform when no route uses it any more.
 func (e *Engine) Compile(ctx context.Context, s Script) (*Transform, error) {
-	switch ext := filepath.Ext(s.Path); ext {
-	case ".js", ".mjs":
-	case ".ts", ".mts", ".tsx":
-		return nil, fmt.Errorf("%s: TypeScript is not supported yet: write JavaScript in a .js file", s.Name)
-	default:
-		return nil, fmt.Errorf("%s: a transform is a .js file", s.Name)
-	}
-	source := s.Source
-	if source == nil {
-		var err error
-		if source, err = os.ReadFile(s.Path); err != nil {
-			return nil, fmt.Errorf("%s: %w", s.Name, err)
-		}
-	}
-	if len(source) > maxSource {
-		return nil, fmt.Errorf("%s: the file has %d bytes, the limit is %d", s.Name, len(source), maxSource)
-	}
 	if s.Timeout <= 0 {
 		s.Timeout = DefaultTimeout
 	}
+	t := &Transform{engine: e, script: s}
+	source := s.Source
+	if source == nil {
+		made, err := e.bundle(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		source, t.inputs, t.warnings = made.GetSource(), made.GetInputs(), problemsOf(made.GetWarnings())
+	} else {
+		t.inputs = s.inputs()
+	}
+	if len(source) > maxSource {
+		return nil, fmt.Errorf("%s: it has %d bytes, the limit is %d", s.Name, len(source), maxSource)
+	}
 	hash := sha256.Sum256(source)
-	t := &Transform{engine: e, script: s, hash: hex.EncodeToString(hash[:])}
+	t.hash = hex.EncodeToString(hash[:])
 	// The name is part of the id: it stands in the positions.
 	t.req = &pb.LoadRequest{ScriptId: t.hash + "/" + s.Name, Name: s.Name, Source: source, Timeout: durationpb.New(s.Timeout)}
 
@@ -154,9 +152,65 @@ func (e *Engine) Compile(ctx context.Context, s Script) (*Transform, error) {
 	e.keep(t.req)
 	if err := e.load(ctx, t.req); err != nil {
 		e.release(t.req)
+		if refused, ok := errors.AsType[*CompileError](err); ok {
+			refused.Inputs = t.inputs
+		}
 		return nil, err
 	}
 	return t, nil
+}
+
+// root is the folder that a script may be made of.
+func (s Script) root() string {
+	if s.Root != "" {
+		if rel, err := filepath.Rel(s.Root, s.Path); err == nil && filepath.IsLocal(rel) {
+			return s.Root
+		}
+	}
+	return filepath.Dir(s.Path)
+}
+
+// inputs are the files that what is kept of the script was made of.
+func (s Script) inputs() []string {
+	files := []string{s.Path}
+	for _, f := range SourceFiles(s.Source)[min(1, len(SourceFiles(s.Source))):] {
+		// Names are relative to what the script's own name is relative to.
+		if rel, err := filepath.Rel(filepath.Dir(s.Name), filepath.FromSlash(f.Name)); err == nil {
+			files = append(files, filepath.Join(filepath.Dir(s.Path), rel))
+		}
+	}
+	return files
+}
+
+// bundle has the process make one text of a script and what it imports.
+func (e *Engine) bundle(ctx context.Context, s Script) (*pb.BundleResponse, error) {
+	switch filepath.Ext(s.Path) {
+	case ".ts", ".mts", ".js", ".mjs":
+	default:
+		return nil, fmt.Errorf("%s: a transform is a .ts or .js file (or .mts, .mjs)", s.Name)
+	}
+	file, err := filepath.Abs(s.Path)
+	if err == nil {
+		_, err = os.Stat(file)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", s.Name, err)
+	}
+	root, err := filepath.Abs(s.root())
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", s.Name, err)
+	}
+	var out *pb.BundleResponse
+	err = e.ask(ctx, s.Name, func(ctx context.Context, client pb.TransformServiceClient) (err error) {
+		out, err = client.Bundle(ctx, &pb.BundleRequest{Name: s.Name, Path: file, Root: root})
+		return err
+	})
+	if err == nil && len(out.GetProblems()) > 0 {
+		refused := compileError(s.Name, out.GetProblems())
+		refused.Inputs = out.GetInputs()
+		err = refused
+	}
+	return out, err
 }
 
 func (e *Engine) keep(req *pb.LoadRequest) {
@@ -191,42 +245,56 @@ func (e *Engine) release(req *pb.LoadRequest) {
 	}
 }
 
-// load has the process compile a script. If the process dies on it the next one
-// gets it once more: another script may have been the cause.
+// load has the process compile a script.
 func (e *Engine) load(ctx context.Context, req *pb.LoadRequest) error {
+	var out *pb.LoadResponse
+	err := e.ask(ctx, req.GetName(), func(ctx context.Context, client pb.TransformServiceClient) (err error) {
+		out, err = client.Load(ctx, req)
+		return err
+	})
+	if err == nil && len(out.GetProblems()) > 0 {
+		return compileError(req.GetName(), out.GetProblems())
+	}
+	return err
+}
+
+// ask calls the process about a script. If it dies on it the next one is asked once
+// more: another script may have been the cause.
+func (e *Engine) ask(ctx context.Context, name string, call func(context.Context, pb.TransformServiceClient) error) error {
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
 	for attempt := 0; ; attempt++ {
 		client, gone, err := e.client(ctx)
 		if err != nil {
-			return fmt.Errorf("%s: %w", req.GetName(), err)
+			return fmt.Errorf("%s: %w", name, err)
 		}
-		out, err := client.Load(ctx, req)
+		err = call(ctx, client)
 		switch {
-		case err == nil && len(out.GetProblems()) == 0:
-			return nil
 		case err == nil:
-			return compileError(req.GetName(), out.GetProblems())
+			return nil
 		case attempt == 0 && lost(err):
 			e.await(ctx, gone)
 			continue
 		case status.Code(err) == codes.DeadlineExceeded:
 			e.process.Kill(client) // it may be busy with it for ever
-			return fmt.Errorf("%s: compiling it did not end in time", req.GetName())
+			return fmt.Errorf("%s: compiling it did not end in time", name)
 		default:
-			return fmt.Errorf("%s: the script process failed on it: %w", req.GetName(), err)
+			return fmt.Errorf("%s: the script process failed on it: %w", name, err)
 		}
 	}
 }
 
 func compileError(script string, problems []*pb.Problem) *CompileError {
-	e := &CompileError{Script: script}
+	return &CompileError{Script: script, Problems: problemsOf(problems)}
+}
+
+func problemsOf(problems []*pb.Problem) (out []Problem) {
 	for _, p := range problems {
-		e.Problems = append(e.Problems, Problem{
-			Line: int(p.GetLine()), Column: int(p.GetColumn()), Text: p.GetText(), Excerpt: p.GetLineText(),
+		out = append(out, Problem{
+			File: p.GetFile(), Line: int(p.GetLine()), Column: int(p.GetColumn()), Text: p.GetText(), Excerpt: p.GetLineText(),
 		})
 	}
-	return e
+	return out
 }
 
 var errUnavailable = errors.New("the script process is not running")

@@ -70,7 +70,7 @@ func runScript(p *program, req *pb.RunRequest, limit time.Duration) *pb.RunRespo
 	if err != nil {
 		f := r.failureOf(err)
 		out.Messages, out.Skip, out.Reject = nil, nil, nil
-		out.Failure = &pb.Failure{Position: f.at.in(p.name), Text: clip(f.text, maxText)}
+		out.Failure = &pb.Failure{Position: f.at.String(), Text: clip(f.text, maxText)}
 		if f.timeout {
 			out.Failure.Reason = pb.Reason_REASON_TIMEOUT
 		}

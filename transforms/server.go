@@ -91,9 +91,7 @@ func (s *server) Load(_ context.Context, req *pb.LoadRequest) (out *pb.LoadRespo
 		return &pb.LoadResponse{Problems: problems}, nil
 	}
 	if f := evaluateOnce(p, req.GetTimeout().AsDuration()); f != nil {
-		problem := &pb.Problem{Text: f.text}
-		locate(problem, f.at, req.GetSource())
-		return &pb.LoadResponse{Problems: []*pb.Problem{problem}}, nil
+		return &pb.LoadResponse{Problems: []*pb.Problem{p.problem(f.at, f.text)}}, nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

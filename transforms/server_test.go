@@ -87,6 +87,10 @@ func (c *fakeClient) Load(ctx context.Context, in *pb.LoadRequest, _ ...grpc.Cal
 	return c.l.Load(ctx, in)
 }
 
+func (c *fakeClient) Bundle(ctx context.Context, in *pb.BundleRequest, _ ...grpc.CallOption) (*pb.BundleResponse, error) {
+	return c.l.Bundle(ctx, in)
+}
+
 func (c *fakeClient) Unload(ctx context.Context, in *pb.UnloadRequest, _ ...grpc.CallOption) (*pb.UnloadResponse, error) {
 	return c.l.Unload(ctx, in)
 }

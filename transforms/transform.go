@@ -33,15 +33,32 @@ type Transform struct {
 	hash   string
 	req    *pb.LoadRequest
 	closed sync.Once
+
+	inputs   []string
+	warnings []Problem
 }
 
 var _ core.Transformer = (*Transform)(nil)
 
-// Hash is the SHA-256 of the script's source, in hex.
+// Hash is the SHA-256 of Source, in hex.
 func (t *Transform) Hash() string { return t.hash }
 
-// Source is the script as it was compiled.
+// Source is all that the script is made of, as it was compiled: the code that runs,
+// with a source map that holds the text of all files. [SourceFiles] takes it apart.
 func (t *Transform) Source() []byte { return t.req.GetSource() }
+
+// Inputs are the paths of the files that the script was made of: when one of them
+// changes, it may be another script.
+func (t *Transform) Inputs() []string { return t.inputs }
+
+// Warnings are what does not keep the script from running and is worth a look.
+func (t *Transform) Warnings() []string {
+	texts := make([]string, 0, len(t.warnings))
+	for _, w := range t.warnings {
+		texts = append(texts, w.in(t.script.Name))
+	}
+	return texts
+}
 
 // Close lets the process forget the script. Runs that have begun end on it; none
 // may begin after it.

@@ -83,11 +83,145 @@ func (Reason) EnumDescriptor() ([]byte, []int) {
 	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{0}
 }
 
+type BundleRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As written in the configuration; it stands in positions.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	// The folder beyond which nothing is read.
+	Root          string `protobuf:"bytes,3,opt,name=root,proto3" json:"root,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BundleRequest) Reset() {
+	*x = BundleRequest{}
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BundleRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BundleRequest) ProtoMessage() {}
+
+func (x *BundleRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BundleRequest.ProtoReflect.Descriptor instead.
+func (*BundleRequest) Descriptor() ([]byte, []int) {
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *BundleRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *BundleRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *BundleRequest) GetRoot() string {
+	if x != nil {
+		return x.Root
+	}
+	return ""
+}
+
+type BundleResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The bundle with its source map; empty if there are problems.
+	Source   []byte     `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	Problems []*Problem `protobuf:"bytes,2,rep,name=problems,proto3" json:"problems,omitempty"`
+	// What does not keep the script from running.
+	Warnings []*Problem `protobuf:"bytes,3,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	// Paths of all files that were read, and of those that were looked for in vain.
+	Inputs        []string `protobuf:"bytes,4,rep,name=inputs,proto3" json:"inputs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BundleResponse) Reset() {
+	*x = BundleResponse{}
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BundleResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BundleResponse) ProtoMessage() {}
+
+func (x *BundleResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BundleResponse.ProtoReflect.Descriptor instead.
+func (*BundleResponse) Descriptor() ([]byte, []int) {
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *BundleResponse) GetSource() []byte {
+	if x != nil {
+		return x.Source
+	}
+	return nil
+}
+
+func (x *BundleResponse) GetProblems() []*Problem {
+	if x != nil {
+		return x.Problems
+	}
+	return nil
+}
+
+func (x *BundleResponse) GetWarnings() []*Problem {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+func (x *BundleResponse) GetInputs() []string {
+	if x != nil {
+		return x.Inputs
+	}
+	return nil
+}
+
 type LoadRequest struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	ScriptId string                 `protobuf:"bytes,1,opt,name=script_id,json=scriptId,proto3" json:"script_id,omitempty"`
 	// As written in the configuration; it stands in positions.
-	Name   string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// What Bundle made; or the text of a script, from before there were bundles.
 	Source []byte `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`
 	// For the script's top level, which is run once to see what it exports.
 	Timeout       *durationpb.Duration `protobuf:"bytes,4,opt,name=timeout,proto3" json:"timeout,omitempty"`
@@ -97,7 +231,7 @@ type LoadRequest struct {
 
 func (x *LoadRequest) Reset() {
 	*x = LoadRequest{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[0]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -109,7 +243,7 @@ func (x *LoadRequest) String() string {
 func (*LoadRequest) ProtoMessage() {}
 
 func (x *LoadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[0]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -122,7 +256,7 @@ func (x *LoadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadRequest.ProtoReflect.Descriptor instead.
 func (*LoadRequest) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{0}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *LoadRequest) GetScriptId() string {
@@ -163,7 +297,7 @@ type LoadResponse struct {
 
 func (x *LoadResponse) Reset() {
 	*x = LoadResponse{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[1]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -175,7 +309,7 @@ func (x *LoadResponse) String() string {
 func (*LoadResponse) ProtoMessage() {}
 
 func (x *LoadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[1]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -188,7 +322,7 @@ func (x *LoadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadResponse.ProtoReflect.Descriptor instead.
 func (*LoadResponse) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{1}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *LoadResponse) GetProblems() []*Problem {
@@ -201,18 +335,20 @@ func (x *LoadResponse) GetProblems() []*Problem {
 // Problem is why a script cannot be loaded.
 type Problem struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Both count from 1; 0: not known.
-	Line          int32  `protobuf:"varint,1,opt,name=line,proto3" json:"line,omitempty"`
-	Column        int32  `protobuf:"varint,2,opt,name=column,proto3" json:"column,omitempty"`
-	Text          string `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
-	LineText      string `protobuf:"bytes,4,opt,name=line_text,json=lineText,proto3" json:"line_text,omitempty"`
+	// Both count from 1, columns in UTF-16 code units; 0: not known.
+	Line     int32  `protobuf:"varint,1,opt,name=line,proto3" json:"line,omitempty"`
+	Column   int32  `protobuf:"varint,2,opt,name=column,proto3" json:"column,omitempty"`
+	Text     string `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
+	LineText string `protobuf:"bytes,4,opt,name=line_text,json=lineText,proto3" json:"line_text,omitempty"`
+	// As the user knows it; empty: the script as a whole.
+	File          string `protobuf:"bytes,5,opt,name=file,proto3" json:"file,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[2]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -224,7 +360,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[2]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -237,7 +373,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{2}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Problem) GetLine() int32 {
@@ -268,6 +404,13 @@ func (x *Problem) GetLineText() string {
 	return ""
 }
 
+func (x *Problem) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
 type UnloadRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ScriptId      string                 `protobuf:"bytes,1,opt,name=script_id,json=scriptId,proto3" json:"script_id,omitempty"`
@@ -277,7 +420,7 @@ type UnloadRequest struct {
 
 func (x *UnloadRequest) Reset() {
 	*x = UnloadRequest{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[3]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -289,7 +432,7 @@ func (x *UnloadRequest) String() string {
 func (*UnloadRequest) ProtoMessage() {}
 
 func (x *UnloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[3]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -302,7 +445,7 @@ func (x *UnloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnloadRequest.ProtoReflect.Descriptor instead.
 func (*UnloadRequest) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{3}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *UnloadRequest) GetScriptId() string {
@@ -320,7 +463,7 @@ type UnloadResponse struct {
 
 func (x *UnloadResponse) Reset() {
 	*x = UnloadResponse{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[4]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -332,7 +475,7 @@ func (x *UnloadResponse) String() string {
 func (*UnloadResponse) ProtoMessage() {}
 
 func (x *UnloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[4]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -345,7 +488,7 @@ func (x *UnloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnloadResponse.ProtoReflect.Descriptor instead.
 func (*UnloadResponse) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{4}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{6}
 }
 
 type RunRequest struct {
@@ -372,7 +515,7 @@ type RunRequest struct {
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[5]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -384,7 +527,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[5]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -397,7 +540,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{5}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *RunRequest) GetScriptId() string {
@@ -506,7 +649,7 @@ type RunResponse struct {
 
 func (x *RunResponse) Reset() {
 	*x = RunResponse{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[6]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -518,7 +661,7 @@ func (x *RunResponse) String() string {
 func (*RunResponse) ProtoMessage() {}
 
 func (x *RunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[6]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -531,7 +674,7 @@ func (x *RunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunResponse.ProtoReflect.Descriptor instead.
 func (*RunResponse) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{6}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *RunResponse) GetMessages() []*Content {
@@ -581,7 +724,7 @@ type Content struct {
 
 func (x *Content) Reset() {
 	*x = Content{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[7]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -593,7 +736,7 @@ func (x *Content) String() string {
 func (*Content) ProtoMessage() {}
 
 func (x *Content) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[7]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -606,7 +749,7 @@ func (x *Content) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Content.ProtoReflect.Descriptor instead.
 func (*Content) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{7}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Content) GetContentType() string {
@@ -633,7 +776,7 @@ type Word struct {
 
 func (x *Word) Reset() {
 	*x = Word{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[8]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -645,7 +788,7 @@ func (x *Word) String() string {
 func (*Word) ProtoMessage() {}
 
 func (x *Word) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[8]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -658,7 +801,7 @@ func (x *Word) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Word.ProtoReflect.Descriptor instead.
 func (*Word) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{8}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Word) GetText() string {
@@ -682,7 +825,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[9]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -694,7 +837,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[9]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -707,7 +850,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{9}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Failure) GetPosition() string {
@@ -735,19 +878,29 @@ var File_transforms_transformpb_transform_proto protoreflect.FileDescriptor
 
 const file_transforms_transformpb_transform_proto_rawDesc = "" +
 	"\n" +
-	"&transforms/transformpb/transform.proto\x12\x1ahookline.transform.v1alpha\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8b\x01\n" +
+	"&transforms/transformpb/transform.proto\x12\x1ahookline.transform.v1alpha\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"K\n" +
+	"\rBundleRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +
+	"\x04root\x18\x03 \x01(\tR\x04root\"\xc2\x01\n" +
+	"\x0eBundleResponse\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\fR\x06source\x12?\n" +
+	"\bproblems\x18\x02 \x03(\v2#.hookline.transform.v1alpha.ProblemR\bproblems\x12?\n" +
+	"\bwarnings\x18\x03 \x03(\v2#.hookline.transform.v1alpha.ProblemR\bwarnings\x12\x16\n" +
+	"\x06inputs\x18\x04 \x03(\tR\x06inputs\"\x8b\x01\n" +
 	"\vLoadRequest\x12\x1b\n" +
 	"\tscript_id\x18\x01 \x01(\tR\bscriptId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
 	"\x06source\x18\x03 \x01(\fR\x06source\x123\n" +
 	"\atimeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\atimeout\"O\n" +
 	"\fLoadResponse\x12?\n" +
-	"\bproblems\x18\x01 \x03(\v2#.hookline.transform.v1alpha.ProblemR\bproblems\"f\n" +
+	"\bproblems\x18\x01 \x03(\v2#.hookline.transform.v1alpha.ProblemR\bproblems\"z\n" +
 	"\aProblem\x12\x12\n" +
 	"\x04line\x18\x01 \x01(\x05R\x04line\x12\x16\n" +
 	"\x06column\x18\x02 \x01(\x05R\x06column\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x12\x1b\n" +
-	"\tline_text\x18\x04 \x01(\tR\blineText\",\n" +
+	"\tline_text\x18\x04 \x01(\tR\blineText\x12\x12\n" +
+	"\x04file\x18\x05 \x01(\tR\x04file\",\n" +
 	"\rUnloadRequest\x12\x1b\n" +
 	"\tscript_id\x18\x01 \x01(\tR\bscriptId\"\x10\n" +
 	"\x0eUnloadResponse\"\x9a\x03\n" +
@@ -788,8 +941,9 @@ const file_transforms_transformpb_transform_proto_rawDesc = "" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eREASON_TIMEOUT\x10\x01\x12\x10\n" +
 	"\fREASON_STUCK\x10\x02\x12\x11\n" +
-	"\rREASON_QUEUED\x10\x032\xa6\x02\n" +
-	"\x10TransformService\x12Y\n" +
+	"\rREASON_QUEUED\x10\x032\x87\x03\n" +
+	"\x10TransformService\x12_\n" +
+	"\x06Bundle\x12).hookline.transform.v1alpha.BundleRequest\x1a*.hookline.transform.v1alpha.BundleResponse\x12Y\n" +
 	"\x04Load\x12'.hookline.transform.v1alpha.LoadRequest\x1a(.hookline.transform.v1alpha.LoadResponse\x12_\n" +
 	"\x06Unload\x12).hookline.transform.v1alpha.UnloadRequest\x1a*.hookline.transform.v1alpha.UnloadResponse\x12V\n" +
 	"\x03Run\x12&.hookline.transform.v1alpha.RunRequest\x1a'.hookline.transform.v1alpha.RunResponseB5Z3github.com/hookline/hookline/transforms/transformpbb\x06proto3"
@@ -807,44 +961,50 @@ func file_transforms_transformpb_transform_proto_rawDescGZIP() []byte {
 }
 
 var file_transforms_transformpb_transform_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_transforms_transformpb_transform_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_transforms_transformpb_transform_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_transforms_transformpb_transform_proto_goTypes = []any{
 	(Reason)(0),                   // 0: hookline.transform.v1alpha.Reason
-	(*LoadRequest)(nil),           // 1: hookline.transform.v1alpha.LoadRequest
-	(*LoadResponse)(nil),          // 2: hookline.transform.v1alpha.LoadResponse
-	(*Problem)(nil),               // 3: hookline.transform.v1alpha.Problem
-	(*UnloadRequest)(nil),         // 4: hookline.transform.v1alpha.UnloadRequest
-	(*UnloadResponse)(nil),        // 5: hookline.transform.v1alpha.UnloadResponse
-	(*RunRequest)(nil),            // 6: hookline.transform.v1alpha.RunRequest
-	(*RunResponse)(nil),           // 7: hookline.transform.v1alpha.RunResponse
-	(*Content)(nil),               // 8: hookline.transform.v1alpha.Content
-	(*Word)(nil),                  // 9: hookline.transform.v1alpha.Word
-	(*Failure)(nil),               // 10: hookline.transform.v1alpha.Failure
-	(*durationpb.Duration)(nil),   // 11: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
+	(*BundleRequest)(nil),         // 1: hookline.transform.v1alpha.BundleRequest
+	(*BundleResponse)(nil),        // 2: hookline.transform.v1alpha.BundleResponse
+	(*LoadRequest)(nil),           // 3: hookline.transform.v1alpha.LoadRequest
+	(*LoadResponse)(nil),          // 4: hookline.transform.v1alpha.LoadResponse
+	(*Problem)(nil),               // 5: hookline.transform.v1alpha.Problem
+	(*UnloadRequest)(nil),         // 6: hookline.transform.v1alpha.UnloadRequest
+	(*UnloadResponse)(nil),        // 7: hookline.transform.v1alpha.UnloadResponse
+	(*RunRequest)(nil),            // 8: hookline.transform.v1alpha.RunRequest
+	(*RunResponse)(nil),           // 9: hookline.transform.v1alpha.RunResponse
+	(*Content)(nil),               // 10: hookline.transform.v1alpha.Content
+	(*Word)(nil),                  // 11: hookline.transform.v1alpha.Word
+	(*Failure)(nil),               // 12: hookline.transform.v1alpha.Failure
+	(*durationpb.Duration)(nil),   // 13: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
 }
 var file_transforms_transformpb_transform_proto_depIdxs = []int32{
-	11, // 0: hookline.transform.v1alpha.LoadRequest.timeout:type_name -> google.protobuf.Duration
-	3,  // 1: hookline.transform.v1alpha.LoadResponse.problems:type_name -> hookline.transform.v1alpha.Problem
-	11, // 2: hookline.transform.v1alpha.RunRequest.timeout:type_name -> google.protobuf.Duration
-	11, // 3: hookline.transform.v1alpha.RunRequest.budget:type_name -> google.protobuf.Duration
-	12, // 4: hookline.transform.v1alpha.RunRequest.received_at:type_name -> google.protobuf.Timestamp
-	8,  // 5: hookline.transform.v1alpha.RunResponse.messages:type_name -> hookline.transform.v1alpha.Content
-	9,  // 6: hookline.transform.v1alpha.RunResponse.skip:type_name -> hookline.transform.v1alpha.Word
-	9,  // 7: hookline.transform.v1alpha.RunResponse.reject:type_name -> hookline.transform.v1alpha.Word
-	10, // 8: hookline.transform.v1alpha.RunResponse.failure:type_name -> hookline.transform.v1alpha.Failure
-	0,  // 9: hookline.transform.v1alpha.Failure.reason:type_name -> hookline.transform.v1alpha.Reason
-	1,  // 10: hookline.transform.v1alpha.TransformService.Load:input_type -> hookline.transform.v1alpha.LoadRequest
-	4,  // 11: hookline.transform.v1alpha.TransformService.Unload:input_type -> hookline.transform.v1alpha.UnloadRequest
-	6,  // 12: hookline.transform.v1alpha.TransformService.Run:input_type -> hookline.transform.v1alpha.RunRequest
-	2,  // 13: hookline.transform.v1alpha.TransformService.Load:output_type -> hookline.transform.v1alpha.LoadResponse
-	5,  // 14: hookline.transform.v1alpha.TransformService.Unload:output_type -> hookline.transform.v1alpha.UnloadResponse
-	7,  // 15: hookline.transform.v1alpha.TransformService.Run:output_type -> hookline.transform.v1alpha.RunResponse
-	13, // [13:16] is the sub-list for method output_type
-	10, // [10:13] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	5,  // 0: hookline.transform.v1alpha.BundleResponse.problems:type_name -> hookline.transform.v1alpha.Problem
+	5,  // 1: hookline.transform.v1alpha.BundleResponse.warnings:type_name -> hookline.transform.v1alpha.Problem
+	13, // 2: hookline.transform.v1alpha.LoadRequest.timeout:type_name -> google.protobuf.Duration
+	5,  // 3: hookline.transform.v1alpha.LoadResponse.problems:type_name -> hookline.transform.v1alpha.Problem
+	13, // 4: hookline.transform.v1alpha.RunRequest.timeout:type_name -> google.protobuf.Duration
+	13, // 5: hookline.transform.v1alpha.RunRequest.budget:type_name -> google.protobuf.Duration
+	14, // 6: hookline.transform.v1alpha.RunRequest.received_at:type_name -> google.protobuf.Timestamp
+	10, // 7: hookline.transform.v1alpha.RunResponse.messages:type_name -> hookline.transform.v1alpha.Content
+	11, // 8: hookline.transform.v1alpha.RunResponse.skip:type_name -> hookline.transform.v1alpha.Word
+	11, // 9: hookline.transform.v1alpha.RunResponse.reject:type_name -> hookline.transform.v1alpha.Word
+	12, // 10: hookline.transform.v1alpha.RunResponse.failure:type_name -> hookline.transform.v1alpha.Failure
+	0,  // 11: hookline.transform.v1alpha.Failure.reason:type_name -> hookline.transform.v1alpha.Reason
+	1,  // 12: hookline.transform.v1alpha.TransformService.Bundle:input_type -> hookline.transform.v1alpha.BundleRequest
+	3,  // 13: hookline.transform.v1alpha.TransformService.Load:input_type -> hookline.transform.v1alpha.LoadRequest
+	6,  // 14: hookline.transform.v1alpha.TransformService.Unload:input_type -> hookline.transform.v1alpha.UnloadRequest
+	8,  // 15: hookline.transform.v1alpha.TransformService.Run:input_type -> hookline.transform.v1alpha.RunRequest
+	2,  // 16: hookline.transform.v1alpha.TransformService.Bundle:output_type -> hookline.transform.v1alpha.BundleResponse
+	4,  // 17: hookline.transform.v1alpha.TransformService.Load:output_type -> hookline.transform.v1alpha.LoadResponse
+	7,  // 18: hookline.transform.v1alpha.TransformService.Unload:output_type -> hookline.transform.v1alpha.UnloadResponse
+	9,  // 19: hookline.transform.v1alpha.TransformService.Run:output_type -> hookline.transform.v1alpha.RunResponse
+	16, // [16:20] is the sub-list for method output_type
+	12, // [12:16] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_transforms_transformpb_transform_proto_init() }
@@ -858,7 +1018,7 @@ func file_transforms_transformpb_transform_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_transforms_transformpb_transform_proto_rawDesc), len(file_transforms_transformpb_transform_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   10,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

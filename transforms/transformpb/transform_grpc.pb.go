@@ -22,6 +22,7 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
+	TransformService_Bundle_FullMethodName = "/hookline.transform.v1alpha.TransformService/Bundle"
 	TransformService_Load_FullMethodName   = "/hookline.transform.v1alpha.TransformService/Load"
 	TransformService_Unload_FullMethodName = "/hookline.transform.v1alpha.TransformService/Unload"
 	TransformService_Run_FullMethodName    = "/hookline.transform.v1alpha.TransformService/Run"
@@ -35,8 +36,11 @@ const (
 // gRPC error means that the process or the protocol broke; what a script did is
 // always in a response. NOT_FOUND: the process does not have the script.
 type TransformServiceClient interface {
+	// Bundle reads a script and what it imports from the disk and makes one text of
+	// it, which Load takes. It keeps nothing.
+	Bundle(ctx context.Context, in *BundleRequest, opts ...grpc.CallOption) (*BundleResponse, error)
 	// Load compiles a script and keeps it under its id. Loading an id again is
-	// harmless.
+	// harmless. It does not touch the disk.
 	Load(ctx context.Context, in *LoadRequest, opts ...grpc.CallOption) (*LoadResponse, error)
 	// Unload forgets a script; runs that have begun end on it.
 	Unload(ctx context.Context, in *UnloadRequest, opts ...grpc.CallOption) (*UnloadResponse, error)
@@ -50,6 +54,16 @@ type transformServiceClient struct {
 
 func NewTransformServiceClient(cc grpc.ClientConnInterface) TransformServiceClient {
 	return &transformServiceClient{cc}
+}
+
+func (c *transformServiceClient) Bundle(ctx context.Context, in *BundleRequest, opts ...grpc.CallOption) (*BundleResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BundleResponse)
+	err := c.cc.Invoke(ctx, TransformService_Bundle_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 func (c *transformServiceClient) Load(ctx context.Context, in *LoadRequest, opts ...grpc.CallOption) (*LoadResponse, error) {
@@ -90,8 +104,11 @@ func (c *transformServiceClient) Run(ctx context.Context, in *RunRequest, opts .
 // gRPC error means that the process or the protocol broke; what a script did is
 // always in a response. NOT_FOUND: the process does not have the script.
 type TransformServiceServer interface {
+	// Bundle reads a script and what it imports from the disk and makes one text of
+	// it, which Load takes. It keeps nothing.
+	Bundle(context.Context, *BundleRequest) (*BundleResponse, error)
 	// Load compiles a script and keeps it under its id. Loading an id again is
-	// harmless.
+	// harmless. It does not touch the disk.
 	Load(context.Context, *LoadRequest) (*LoadResponse, error)
 	// Unload forgets a script; runs that have begun end on it.
 	Unload(context.Context, *UnloadRequest) (*UnloadResponse, error)
@@ -107,6 +124,9 @@ type TransformServiceServer interface {
 // pointer dereference when methods are called.
 type UnimplementedTransformServiceServer struct{}
 
+func (UnimplementedTransformServiceServer) Bundle(context.Context, *BundleRequest) (*BundleResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Bundle not implemented")
+}
 func (UnimplementedTransformServiceServer) Load(context.Context, *LoadRequest) (*LoadResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Load not implemented")
 }
@@ -135,6 +155,24 @@ func RegisterTransformServiceServer(s grpc.ServiceRegistrar, srv TransformServic
 		t.testEmbeddedByValue()
 	}
 	s.RegisterService(&TransformService_ServiceDesc, srv)
+}
+
+func _TransformService_Bundle_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BundleRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TransformServiceServer).Bundle(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TransformService_Bundle_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TransformServiceServer).Bundle(ctx, req.(*BundleRequest))
+	}
+	return interceptor(ctx, in, info, handler)
 }
 
 func _TransformService_Load_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
@@ -198,6 +236,10 @@ var TransformService_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "hookline.transform.v1alpha.TransformService",
 	HandlerType: (*TransformServiceServer)(nil),
 	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Bundle",
+			Handler:    _TransformService_Bundle_Handler,
+		},
 		{
 			MethodName: "Load",
 			Handler:    _TransformService_Load_Handler,
