@@ -21,6 +21,8 @@ type program struct {
 	code *goja.Program
 	maps *sourcemap.Consumer
 	idle chan *sandbox
+
+	given *given // set before its first run
 }
 
 const (

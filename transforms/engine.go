@@ -2,6 +2,7 @@ package transforms
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -50,15 +51,23 @@ type Script struct {
 	Path    string        // the file to read
 	Source  []byte        // what to compile instead of what the file holds now; nil: read it
 	Timeout time.Duration // 0: DefaultTimeout
+
+	Tables  *Tables           // for ctx.lookup
+	Secrets map[string]string // for ctx.secret, by name
 }
 
 // Engine runs scripts in a child process, which it keeps running.
 type Engine struct {
 	options Options
 	process process
+	redact  host.Redactor // of what the process writes
+	idKey   []byte        // of [Engine.givenID]
 
 	mu      sync.Mutex
-	scripts map[string]*loaded // by id: what every new process must have
+	scripts map[string]*loaded    // by id: what every new process must have
+	files   map[string]*tableFile // by fileID: the lookup files of the scripts
+	has     map[string]bool       // by fileID: those that the process hasOf has
+	hasOf   pb.TransformServiceClient
 }
 
 // process is the part of *[host.Child] that the engine needs.
@@ -78,7 +87,8 @@ type loaded struct {
 
 // Start starts the script process.
 func Start(ctx context.Context, o Options) (*Engine, error) {
-	e := &Engine{options: o, scripts: make(map[string]*loaded)}
+	e := &Engine{options: o, scripts: make(map[string]*loaded), files: make(map[string]*tableFile), idKey: make([]byte, 32)}
+	_, _ = rand.Read(e.idKey) // it never fails
 	child, err := host.Start(ctx, host.Spec{
 		Name:      service,
 		Command:   o.Command,
@@ -86,6 +96,7 @@ func Start(ctx context.Context, o Options) (*Engine, error) {
 		Protocols: protocols(nil),
 		Service:   service,
 		Setup:     e.setUp,
+		Redact:    &e.redact,
 		Log:       o.Log,
 	})
 	if err != nil {
@@ -111,7 +122,7 @@ func (e *Engine) setUp(ctx context.Context, client any) error {
 	}
 	e.mu.Unlock()
 	for _, req := range reqs {
-		out, err := client.(pb.TransformServiceClient).Load(ctx, req)
+		out, err := e.loadOn(ctx, client.(pb.TransformServiceClient), req)
 		if err != nil {
 			return fmt.Errorf("load %s: %w", req.GetName(), err)
 		}
@@ -148,10 +159,14 @@ func (e *Engine) Compile(ctx context.Context, s Script) (*Transform, error) {
 	hash := sha256.Sum256(source)
 	t := &Transform{engine: e, script: s, hash: hex.EncodeToString(hash[:])}
 	// The name is part of the id: it stands in the positions.
-	t.req = &pb.LoadRequest{ScriptId: t.hash + "/" + s.Name, Name: s.Name, Source: source, Timeout: durationpb.New(s.Timeout)}
+	t.req = &pb.LoadRequest{
+		ScriptId: t.hash + "/" + e.givenID(s.Tables, s.Secrets) + s.Name,
+		Name:     s.Name, Source: source, Timeout: durationpb.New(s.Timeout),
+		Lookups: s.Tables.Digests(), Secrets: s.Secrets,
+	}
 
 	// First kept, then loaded: a process that starts in between has it too.
-	e.keep(t.req)
+	e.keep(t.req, s.Tables)
 	if err := e.load(ctx, t.req); err != nil {
 		e.release(t.req)
 		return nil, err
@@ -159,13 +174,14 @@ func (e *Engine) Compile(ctx context.Context, s Script) (*Transform, error) {
 	return t, nil
 }
 
-func (e *Engine) keep(req *pb.LoadRequest) {
+func (e *Engine) keep(req *pb.LoadRequest, tables *Tables) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	l := e.scripts[req.GetScriptId()]
 	if l == nil {
 		l = &loaded{req: req}
 		e.scripts[req.GetScriptId()] = l
+		e.keepGiven(req, tables)
 	}
 	l.uses++
 }
@@ -182,12 +198,17 @@ func (e *Engine) release(req *pb.LoadRequest) {
 		return
 	}
 	delete(e.scripts, req.GetScriptId())
+	unused := e.releaseGiven(l.req)
 	if client, _, err := e.process.Client(); err == nil {
 		// Under the lock, so that it cannot overtake a new Load of the same
 		// script. If it fails, the process keeps a little more memory.
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		_, _ = client.(pb.TransformServiceClient).Unload(ctx, &pb.UnloadRequest{ScriptId: req.GetScriptId()})
+		child := client.(pb.TransformServiceClient)
+		_, _ = child.Unload(ctx, &pb.UnloadRequest{ScriptId: req.GetScriptId()})
+		for _, f := range unused {
+			_, _ = child.Withdraw(ctx, f)
+		}
 	}
 }
 
@@ -201,7 +222,7 @@ func (e *Engine) load(ctx context.Context, req *pb.LoadRequest) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", req.GetName(), err)
 		}
-		out, err := client.Load(ctx, req)
+		out, err := e.loadOn(ctx, client, req)
 		switch {
 		case err == nil && len(out.GetProblems()) == 0:
 			return nil
@@ -217,6 +238,14 @@ func (e *Engine) load(ctx context.Context, req *pb.LoadRequest) error {
 			return fmt.Errorf("%s: the script process failed on it: %w", req.GetName(), err)
 		}
 	}
+}
+
+// loadOn gives one process a script with all that it has.
+func (e *Engine) loadOn(ctx context.Context, client pb.TransformServiceClient, req *pb.LoadRequest) (*pb.LoadResponse, error) {
+	if err := e.provide(ctx, client, req); err != nil {
+		return nil, err
+	}
+	return client.Load(ctx, req)
 }
 
 func compileError(script string, problems []*pb.Problem) *CompileError {

@@ -83,6 +83,192 @@ func (Reason) EnumDescriptor() ([]byte, []int) {
 	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{0}
 }
 
+type ProvideRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// SHA-256 of the content, in hex.
+	Digest string `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
+	// It tells the format: sites.csv, codes.json.
+	Name          string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Content       []byte `protobuf:"bytes,3,opt,name=content,proto3" json:"content,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProvideRequest) Reset() {
+	*x = ProvideRequest{}
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProvideRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProvideRequest) ProtoMessage() {}
+
+func (x *ProvideRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProvideRequest.ProtoReflect.Descriptor instead.
+func (*ProvideRequest) Descriptor() ([]byte, []int) {
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *ProvideRequest) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *ProvideRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ProvideRequest) GetContent() []byte {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
+type ProvideResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProvideResponse) Reset() {
+	*x = ProvideResponse{}
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProvideResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProvideResponse) ProtoMessage() {}
+
+func (x *ProvideResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProvideResponse.ProtoReflect.Descriptor instead.
+func (*ProvideResponse) Descriptor() ([]byte, []int) {
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{1}
+}
+
+type WithdrawRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Digest        string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WithdrawRequest) Reset() {
+	*x = WithdrawRequest{}
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WithdrawRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WithdrawRequest) ProtoMessage() {}
+
+func (x *WithdrawRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WithdrawRequest.ProtoReflect.Descriptor instead.
+func (*WithdrawRequest) Descriptor() ([]byte, []int) {
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *WithdrawRequest) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *WithdrawRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type WithdrawResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WithdrawResponse) Reset() {
+	*x = WithdrawResponse{}
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WithdrawResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WithdrawResponse) ProtoMessage() {}
+
+func (x *WithdrawResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WithdrawResponse.ProtoReflect.Descriptor instead.
+func (*WithdrawResponse) Descriptor() ([]byte, []int) {
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{3}
+}
+
 type LoadRequest struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	ScriptId string                 `protobuf:"bytes,1,opt,name=script_id,json=scriptId,proto3" json:"script_id,omitempty"`
@@ -90,14 +276,18 @@ type LoadRequest struct {
 	Name   string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	Source []byte `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`
 	// For the script's top level, which is run once to see what it exports.
-	Timeout       *durationpb.Duration `protobuf:"bytes,4,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	Timeout *durationpb.Duration `protobuf:"bytes,4,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// Digests of lookup files that were provided, by file name.
+	Lookups map[string]string `protobuf:"bytes,8,rep,name=lookups,proto3" json:"lookups,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Of the route, by name. They are never written anywhere.
+	Secrets       map[string]string `protobuf:"bytes,9,rep,name=secrets,proto3" json:"secrets,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LoadRequest) Reset() {
 	*x = LoadRequest{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[0]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -109,7 +299,7 @@ func (x *LoadRequest) String() string {
 func (*LoadRequest) ProtoMessage() {}
 
 func (x *LoadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[0]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -122,7 +312,7 @@ func (x *LoadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadRequest.ProtoReflect.Descriptor instead.
 func (*LoadRequest) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{0}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *LoadRequest) GetScriptId() string {
@@ -153,6 +343,20 @@ func (x *LoadRequest) GetTimeout() *durationpb.Duration {
 	return nil
 }
 
+func (x *LoadRequest) GetLookups() map[string]string {
+	if x != nil {
+		return x.Lookups
+	}
+	return nil
+}
+
+func (x *LoadRequest) GetSecrets() map[string]string {
+	if x != nil {
+		return x.Secrets
+	}
+	return nil
+}
+
 type LoadResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Empty: the script can be run.
@@ -163,7 +367,7 @@ type LoadResponse struct {
 
 func (x *LoadResponse) Reset() {
 	*x = LoadResponse{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[1]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -175,7 +379,7 @@ func (x *LoadResponse) String() string {
 func (*LoadResponse) ProtoMessage() {}
 
 func (x *LoadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[1]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -188,7 +392,7 @@ func (x *LoadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadResponse.ProtoReflect.Descriptor instead.
 func (*LoadResponse) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{1}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *LoadResponse) GetProblems() []*Problem {
@@ -212,7 +416,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[2]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -224,7 +428,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[2]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -237,7 +441,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{2}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Problem) GetLine() int32 {
@@ -277,7 +481,7 @@ type UnloadRequest struct {
 
 func (x *UnloadRequest) Reset() {
 	*x = UnloadRequest{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[3]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -289,7 +493,7 @@ func (x *UnloadRequest) String() string {
 func (*UnloadRequest) ProtoMessage() {}
 
 func (x *UnloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[3]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -302,7 +506,7 @@ func (x *UnloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnloadRequest.ProtoReflect.Descriptor instead.
 func (*UnloadRequest) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{3}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *UnloadRequest) GetScriptId() string {
@@ -320,7 +524,7 @@ type UnloadResponse struct {
 
 func (x *UnloadResponse) Reset() {
 	*x = UnloadResponse{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[4]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -332,7 +536,7 @@ func (x *UnloadResponse) String() string {
 func (*UnloadResponse) ProtoMessage() {}
 
 func (x *UnloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[4]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -345,7 +549,7 @@ func (x *UnloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnloadResponse.ProtoReflect.Descriptor instead.
 func (*UnloadResponse) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{4}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{8}
 }
 
 type RunRequest struct {
@@ -372,7 +576,7 @@ type RunRequest struct {
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[5]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -384,7 +588,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[5]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -397,7 +601,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{5}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *RunRequest) GetScriptId() string {
@@ -506,7 +710,7 @@ type RunResponse struct {
 
 func (x *RunResponse) Reset() {
 	*x = RunResponse{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[6]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -518,7 +722,7 @@ func (x *RunResponse) String() string {
 func (*RunResponse) ProtoMessage() {}
 
 func (x *RunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[6]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -531,7 +735,7 @@ func (x *RunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunResponse.ProtoReflect.Descriptor instead.
 func (*RunResponse) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{6}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RunResponse) GetMessages() []*Content {
@@ -573,15 +777,18 @@ func (x *RunResponse) GetLogs() []string {
 type Content struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Empty: JSON.
-	ContentType   string `protobuf:"bytes,1,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
-	Payload       []byte `protobuf:"bytes,2,opt,name=payload,proto3" json:"payload,omitempty"`
+	ContentType   string            `protobuf:"bytes,1,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
+	Payload       []byte            `protobuf:"bytes,2,opt,name=payload,proto3" json:"payload,omitempty"`
+	Headers       map[string]string `protobuf:"bytes,3,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Key           string            `protobuf:"bytes,4,opt,name=key,proto3" json:"key,omitempty"`
+	Path          string            `protobuf:"bytes,5,opt,name=path,proto3" json:"path,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Content) Reset() {
 	*x = Content{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[7]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -593,7 +800,7 @@ func (x *Content) String() string {
 func (*Content) ProtoMessage() {}
 
 func (x *Content) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[7]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -606,7 +813,7 @@ func (x *Content) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Content.ProtoReflect.Descriptor instead.
 func (*Content) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{7}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Content) GetContentType() string {
@@ -623,6 +830,27 @@ func (x *Content) GetPayload() []byte {
 	return nil
 }
 
+func (x *Content) GetHeaders() map[string]string {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *Content) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Content) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
 // Word is what a script says instead of a payload.
 type Word struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -633,7 +861,7 @@ type Word struct {
 
 func (x *Word) Reset() {
 	*x = Word{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[8]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -645,7 +873,7 @@ func (x *Word) String() string {
 func (*Word) ProtoMessage() {}
 
 func (x *Word) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[8]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -658,7 +886,7 @@ func (x *Word) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Word.ProtoReflect.Descriptor instead.
 func (*Word) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{8}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Word) GetText() string {
@@ -682,7 +910,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[9]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -694,7 +922,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[9]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -707,7 +935,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{9}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Failure) GetPosition() string {
@@ -735,12 +963,29 @@ var File_transforms_transformpb_transform_proto protoreflect.FileDescriptor
 
 const file_transforms_transformpb_transform_proto_rawDesc = "" +
 	"\n" +
-	"&transforms/transformpb/transform.proto\x12\x1ahookline.transform.v1alpha\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8b\x01\n" +
+	"&transforms/transformpb/transform.proto\x12\x1ahookline.transform.v1alpha\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"V\n" +
+	"\x0eProvideRequest\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
+	"\acontent\x18\x03 \x01(\fR\acontent\"\x11\n" +
+	"\x0fProvideResponse\"=\n" +
+	"\x0fWithdrawRequest\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"\x12\n" +
+	"\x10WithdrawResponse\"\xa3\x03\n" +
 	"\vLoadRequest\x12\x1b\n" +
 	"\tscript_id\x18\x01 \x01(\tR\bscriptId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
 	"\x06source\x18\x03 \x01(\fR\x06source\x123\n" +
-	"\atimeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\atimeout\"O\n" +
+	"\atimeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12N\n" +
+	"\alookups\x18\b \x03(\v24.hookline.transform.v1alpha.LoadRequest.LookupsEntryR\alookups\x12N\n" +
+	"\asecrets\x18\t \x03(\v24.hookline.transform.v1alpha.LoadRequest.SecretsEntryR\asecrets\x1a:\n" +
+	"\fLookupsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
+	"\fSecretsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"O\n" +
 	"\fLoadResponse\x12?\n" +
 	"\bproblems\x18\x01 \x03(\v2#.hookline.transform.v1alpha.ProblemR\bproblems\"f\n" +
 	"\aProblem\x12\x12\n" +
@@ -774,10 +1019,16 @@ const file_transforms_transformpb_transform_proto_rawDesc = "" +
 	"\x04skip\x18\x02 \x01(\v2 .hookline.transform.v1alpha.WordR\x04skip\x128\n" +
 	"\x06reject\x18\x03 \x01(\v2 .hookline.transform.v1alpha.WordR\x06reject\x12=\n" +
 	"\afailure\x18\x04 \x01(\v2#.hookline.transform.v1alpha.FailureR\afailure\x12\x12\n" +
-	"\x04logs\x18\x05 \x03(\tR\x04logs\"F\n" +
+	"\x04logs\x18\x05 \x03(\tR\x04logs\"\xf4\x01\n" +
 	"\aContent\x12!\n" +
 	"\fcontent_type\x18\x01 \x01(\tR\vcontentType\x12\x18\n" +
-	"\apayload\x18\x02 \x01(\fR\apayload\"\x1a\n" +
+	"\apayload\x18\x02 \x01(\fR\apayload\x12J\n" +
+	"\aheaders\x18\x03 \x03(\v20.hookline.transform.v1alpha.Content.HeadersEntryR\aheaders\x12\x10\n" +
+	"\x03key\x18\x04 \x01(\tR\x03key\x12\x12\n" +
+	"\x04path\x18\x05 \x01(\tR\x04path\x1a:\n" +
+	"\fHeadersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x1a\n" +
 	"\x04Word\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\"u\n" +
 	"\aFailure\x12\x1a\n" +
@@ -788,8 +1039,10 @@ const file_transforms_transformpb_transform_proto_rawDesc = "" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eREASON_TIMEOUT\x10\x01\x12\x10\n" +
 	"\fREASON_STUCK\x10\x02\x12\x11\n" +
-	"\rREASON_QUEUED\x10\x032\xa6\x02\n" +
-	"\x10TransformService\x12Y\n" +
+	"\rREASON_QUEUED\x10\x032\xf1\x03\n" +
+	"\x10TransformService\x12b\n" +
+	"\aProvide\x12*.hookline.transform.v1alpha.ProvideRequest\x1a+.hookline.transform.v1alpha.ProvideResponse\x12e\n" +
+	"\bWithdraw\x12+.hookline.transform.v1alpha.WithdrawRequest\x1a,.hookline.transform.v1alpha.WithdrawResponse\x12Y\n" +
 	"\x04Load\x12'.hookline.transform.v1alpha.LoadRequest\x1a(.hookline.transform.v1alpha.LoadResponse\x12_\n" +
 	"\x06Unload\x12).hookline.transform.v1alpha.UnloadRequest\x1a*.hookline.transform.v1alpha.UnloadResponse\x12V\n" +
 	"\x03Run\x12&.hookline.transform.v1alpha.RunRequest\x1a'.hookline.transform.v1alpha.RunResponseB5Z3github.com/hookline/hookline/transforms/transformpbb\x06proto3"
@@ -807,44 +1060,58 @@ func file_transforms_transformpb_transform_proto_rawDescGZIP() []byte {
 }
 
 var file_transforms_transformpb_transform_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_transforms_transformpb_transform_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_transforms_transformpb_transform_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_transforms_transformpb_transform_proto_goTypes = []any{
 	(Reason)(0),                   // 0: hookline.transform.v1alpha.Reason
-	(*LoadRequest)(nil),           // 1: hookline.transform.v1alpha.LoadRequest
-	(*LoadResponse)(nil),          // 2: hookline.transform.v1alpha.LoadResponse
-	(*Problem)(nil),               // 3: hookline.transform.v1alpha.Problem
-	(*UnloadRequest)(nil),         // 4: hookline.transform.v1alpha.UnloadRequest
-	(*UnloadResponse)(nil),        // 5: hookline.transform.v1alpha.UnloadResponse
-	(*RunRequest)(nil),            // 6: hookline.transform.v1alpha.RunRequest
-	(*RunResponse)(nil),           // 7: hookline.transform.v1alpha.RunResponse
-	(*Content)(nil),               // 8: hookline.transform.v1alpha.Content
-	(*Word)(nil),                  // 9: hookline.transform.v1alpha.Word
-	(*Failure)(nil),               // 10: hookline.transform.v1alpha.Failure
-	(*durationpb.Duration)(nil),   // 11: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
+	(*ProvideRequest)(nil),        // 1: hookline.transform.v1alpha.ProvideRequest
+	(*ProvideResponse)(nil),       // 2: hookline.transform.v1alpha.ProvideResponse
+	(*WithdrawRequest)(nil),       // 3: hookline.transform.v1alpha.WithdrawRequest
+	(*WithdrawResponse)(nil),      // 4: hookline.transform.v1alpha.WithdrawResponse
+	(*LoadRequest)(nil),           // 5: hookline.transform.v1alpha.LoadRequest
+	(*LoadResponse)(nil),          // 6: hookline.transform.v1alpha.LoadResponse
+	(*Problem)(nil),               // 7: hookline.transform.v1alpha.Problem
+	(*UnloadRequest)(nil),         // 8: hookline.transform.v1alpha.UnloadRequest
+	(*UnloadResponse)(nil),        // 9: hookline.transform.v1alpha.UnloadResponse
+	(*RunRequest)(nil),            // 10: hookline.transform.v1alpha.RunRequest
+	(*RunResponse)(nil),           // 11: hookline.transform.v1alpha.RunResponse
+	(*Content)(nil),               // 12: hookline.transform.v1alpha.Content
+	(*Word)(nil),                  // 13: hookline.transform.v1alpha.Word
+	(*Failure)(nil),               // 14: hookline.transform.v1alpha.Failure
+	nil,                           // 15: hookline.transform.v1alpha.LoadRequest.LookupsEntry
+	nil,                           // 16: hookline.transform.v1alpha.LoadRequest.SecretsEntry
+	nil,                           // 17: hookline.transform.v1alpha.Content.HeadersEntry
+	(*durationpb.Duration)(nil),   // 18: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
 }
 var file_transforms_transformpb_transform_proto_depIdxs = []int32{
-	11, // 0: hookline.transform.v1alpha.LoadRequest.timeout:type_name -> google.protobuf.Duration
-	3,  // 1: hookline.transform.v1alpha.LoadResponse.problems:type_name -> hookline.transform.v1alpha.Problem
-	11, // 2: hookline.transform.v1alpha.RunRequest.timeout:type_name -> google.protobuf.Duration
-	11, // 3: hookline.transform.v1alpha.RunRequest.budget:type_name -> google.protobuf.Duration
-	12, // 4: hookline.transform.v1alpha.RunRequest.received_at:type_name -> google.protobuf.Timestamp
-	8,  // 5: hookline.transform.v1alpha.RunResponse.messages:type_name -> hookline.transform.v1alpha.Content
-	9,  // 6: hookline.transform.v1alpha.RunResponse.skip:type_name -> hookline.transform.v1alpha.Word
-	9,  // 7: hookline.transform.v1alpha.RunResponse.reject:type_name -> hookline.transform.v1alpha.Word
-	10, // 8: hookline.transform.v1alpha.RunResponse.failure:type_name -> hookline.transform.v1alpha.Failure
-	0,  // 9: hookline.transform.v1alpha.Failure.reason:type_name -> hookline.transform.v1alpha.Reason
-	1,  // 10: hookline.transform.v1alpha.TransformService.Load:input_type -> hookline.transform.v1alpha.LoadRequest
-	4,  // 11: hookline.transform.v1alpha.TransformService.Unload:input_type -> hookline.transform.v1alpha.UnloadRequest
-	6,  // 12: hookline.transform.v1alpha.TransformService.Run:input_type -> hookline.transform.v1alpha.RunRequest
-	2,  // 13: hookline.transform.v1alpha.TransformService.Load:output_type -> hookline.transform.v1alpha.LoadResponse
-	5,  // 14: hookline.transform.v1alpha.TransformService.Unload:output_type -> hookline.transform.v1alpha.UnloadResponse
-	7,  // 15: hookline.transform.v1alpha.TransformService.Run:output_type -> hookline.transform.v1alpha.RunResponse
-	13, // [13:16] is the sub-list for method output_type
-	10, // [10:13] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	18, // 0: hookline.transform.v1alpha.LoadRequest.timeout:type_name -> google.protobuf.Duration
+	15, // 1: hookline.transform.v1alpha.LoadRequest.lookups:type_name -> hookline.transform.v1alpha.LoadRequest.LookupsEntry
+	16, // 2: hookline.transform.v1alpha.LoadRequest.secrets:type_name -> hookline.transform.v1alpha.LoadRequest.SecretsEntry
+	7,  // 3: hookline.transform.v1alpha.LoadResponse.problems:type_name -> hookline.transform.v1alpha.Problem
+	18, // 4: hookline.transform.v1alpha.RunRequest.timeout:type_name -> google.protobuf.Duration
+	18, // 5: hookline.transform.v1alpha.RunRequest.budget:type_name -> google.protobuf.Duration
+	19, // 6: hookline.transform.v1alpha.RunRequest.received_at:type_name -> google.protobuf.Timestamp
+	12, // 7: hookline.transform.v1alpha.RunResponse.messages:type_name -> hookline.transform.v1alpha.Content
+	13, // 8: hookline.transform.v1alpha.RunResponse.skip:type_name -> hookline.transform.v1alpha.Word
+	13, // 9: hookline.transform.v1alpha.RunResponse.reject:type_name -> hookline.transform.v1alpha.Word
+	14, // 10: hookline.transform.v1alpha.RunResponse.failure:type_name -> hookline.transform.v1alpha.Failure
+	17, // 11: hookline.transform.v1alpha.Content.headers:type_name -> hookline.transform.v1alpha.Content.HeadersEntry
+	0,  // 12: hookline.transform.v1alpha.Failure.reason:type_name -> hookline.transform.v1alpha.Reason
+	1,  // 13: hookline.transform.v1alpha.TransformService.Provide:input_type -> hookline.transform.v1alpha.ProvideRequest
+	3,  // 14: hookline.transform.v1alpha.TransformService.Withdraw:input_type -> hookline.transform.v1alpha.WithdrawRequest
+	5,  // 15: hookline.transform.v1alpha.TransformService.Load:input_type -> hookline.transform.v1alpha.LoadRequest
+	8,  // 16: hookline.transform.v1alpha.TransformService.Unload:input_type -> hookline.transform.v1alpha.UnloadRequest
+	10, // 17: hookline.transform.v1alpha.TransformService.Run:input_type -> hookline.transform.v1alpha.RunRequest
+	2,  // 18: hookline.transform.v1alpha.TransformService.Provide:output_type -> hookline.transform.v1alpha.ProvideResponse
+	4,  // 19: hookline.transform.v1alpha.TransformService.Withdraw:output_type -> hookline.transform.v1alpha.WithdrawResponse
+	6,  // 20: hookline.transform.v1alpha.TransformService.Load:output_type -> hookline.transform.v1alpha.LoadResponse
+	9,  // 21: hookline.transform.v1alpha.TransformService.Unload:output_type -> hookline.transform.v1alpha.UnloadResponse
+	11, // 22: hookline.transform.v1alpha.TransformService.Run:output_type -> hookline.transform.v1alpha.RunResponse
+	18, // [18:23] is the sub-list for method output_type
+	13, // [13:18] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_transforms_transformpb_transform_proto_init() }
@@ -858,7 +1125,7 @@ func file_transforms_transformpb_transform_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_transforms_transformpb_transform_proto_rawDesc), len(file_transforms_transformpb_transform_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   10,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

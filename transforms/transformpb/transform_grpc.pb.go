@@ -22,9 +22,11 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	TransformService_Load_FullMethodName   = "/hookline.transform.v1alpha.TransformService/Load"
-	TransformService_Unload_FullMethodName = "/hookline.transform.v1alpha.TransformService/Unload"
-	TransformService_Run_FullMethodName    = "/hookline.transform.v1alpha.TransformService/Run"
+	TransformService_Provide_FullMethodName  = "/hookline.transform.v1alpha.TransformService/Provide"
+	TransformService_Withdraw_FullMethodName = "/hookline.transform.v1alpha.TransformService/Withdraw"
+	TransformService_Load_FullMethodName     = "/hookline.transform.v1alpha.TransformService/Load"
+	TransformService_Unload_FullMethodName   = "/hookline.transform.v1alpha.TransformService/Unload"
+	TransformService_Run_FullMethodName      = "/hookline.transform.v1alpha.TransformService/Run"
 )
 
 // TransformServiceClient is the client API for TransformService service.
@@ -35,6 +37,11 @@ const (
 // gRPC error means that the process or the protocol broke; what a script did is
 // always in a response. NOT_FOUND: the process does not have the script.
 type TransformServiceClient interface {
+	// Provide hands over a lookup file, before a Load that needs it. Providing it
+	// again is harmless.
+	Provide(ctx context.Context, in *ProvideRequest, opts ...grpc.CallOption) (*ProvideResponse, error)
+	// Withdraw forgets a lookup file; scripts that have it keep it.
+	Withdraw(ctx context.Context, in *WithdrawRequest, opts ...grpc.CallOption) (*WithdrawResponse, error)
 	// Load compiles a script and keeps it under its id. Loading an id again is
 	// harmless.
 	Load(ctx context.Context, in *LoadRequest, opts ...grpc.CallOption) (*LoadResponse, error)
@@ -50,6 +57,26 @@ type transformServiceClient struct {
 
 func NewTransformServiceClient(cc grpc.ClientConnInterface) TransformServiceClient {
 	return &transformServiceClient{cc}
+}
+
+func (c *transformServiceClient) Provide(ctx context.Context, in *ProvideRequest, opts ...grpc.CallOption) (*ProvideResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ProvideResponse)
+	err := c.cc.Invoke(ctx, TransformService_Provide_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *transformServiceClient) Withdraw(ctx context.Context, in *WithdrawRequest, opts ...grpc.CallOption) (*WithdrawResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(WithdrawResponse)
+	err := c.cc.Invoke(ctx, TransformService_Withdraw_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 func (c *transformServiceClient) Load(ctx context.Context, in *LoadRequest, opts ...grpc.CallOption) (*LoadResponse, error) {
@@ -90,6 +117,11 @@ func (c *transformServiceClient) Run(ctx context.Context, in *RunRequest, opts .
 // gRPC error means that the process or the protocol broke; what a script did is
 // always in a response. NOT_FOUND: the process does not have the script.
 type TransformServiceServer interface {
+	// Provide hands over a lookup file, before a Load that needs it. Providing it
+	// again is harmless.
+	Provide(context.Context, *ProvideRequest) (*ProvideResponse, error)
+	// Withdraw forgets a lookup file; scripts that have it keep it.
+	Withdraw(context.Context, *WithdrawRequest) (*WithdrawResponse, error)
 	// Load compiles a script and keeps it under its id. Loading an id again is
 	// harmless.
 	Load(context.Context, *LoadRequest) (*LoadResponse, error)
@@ -107,6 +139,12 @@ type TransformServiceServer interface {
 // pointer dereference when methods are called.
 type UnimplementedTransformServiceServer struct{}
 
+func (UnimplementedTransformServiceServer) Provide(context.Context, *ProvideRequest) (*ProvideResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Provide not implemented")
+}
+func (UnimplementedTransformServiceServer) Withdraw(context.Context, *WithdrawRequest) (*WithdrawResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Withdraw not implemented")
+}
 func (UnimplementedTransformServiceServer) Load(context.Context, *LoadRequest) (*LoadResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Load not implemented")
 }
@@ -135,6 +173,42 @@ func RegisterTransformServiceServer(s grpc.ServiceRegistrar, srv TransformServic
 		t.testEmbeddedByValue()
 	}
 	s.RegisterService(&TransformService_ServiceDesc, srv)
+}
+
+func _TransformService_Provide_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ProvideRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TransformServiceServer).Provide(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TransformService_Provide_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TransformServiceServer).Provide(ctx, req.(*ProvideRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _TransformService_Withdraw_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(WithdrawRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TransformServiceServer).Withdraw(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TransformService_Withdraw_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TransformServiceServer).Withdraw(ctx, req.(*WithdrawRequest))
+	}
+	return interceptor(ctx, in, info, handler)
 }
 
 func _TransformService_Load_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
@@ -198,6 +272,14 @@ var TransformService_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "hookline.transform.v1alpha.TransformService",
 	HandlerType: (*TransformServiceServer)(nil),
 	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Provide",
+			Handler:    _TransformService_Provide_Handler,
+		},
+		{
+			MethodName: "Withdraw",
+			Handler:    _TransformService_Withdraw_Handler,
+		},
 		{
 			MethodName: "Load",
 			Handler:    _TransformService_Load_Handler,
