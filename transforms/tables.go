@@ -233,14 +233,15 @@ func newJSONTable(content []byte) (*table, error) {
 		}
 	}
 	if err != nil {
-		at := int(dec.InputOffset())
+		// The place is where the last token ended, or what follows.
+		at := len(content) - len(bytes.TrimLeft(content[dec.InputOffset():], " \t\r\n,:"))
 		var syntax *json.SyntaxError
 		if errors.As(err, &syntax) {
-			at, err = int(syntax.Offset)-1, errors.New("it is not JSON") // the text of the error may quote it
+			err = errors.New("it is not JSON") // the text of the error may quote it
 		} else if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			at, err = len(content), errors.New("it is not JSON: it ends too early")
+			err = errors.New("it is not JSON: it ends too early")
 		}
-		return nil, fmt.Errorf(":%d: %w", lineAt(content, max(at, 0)), err)
+		return nil, fmt.Errorf(":%d: %w", lineAt(content, at), err)
 	}
 	return &table{value: value}, nil
 }
