@@ -44,6 +44,8 @@ type bundler struct {
 	root string // the folder beyond which nothing is read; no symlinks in it
 	path string // of the script, below root
 
+	tests bool // it is a file of tests
+
 	mu     sync.Mutex // esbuild reads files concurrently
 	inputs map[string]bool
 	bytes  int64
@@ -59,6 +61,7 @@ func (s *server) Bundle(_ context.Context, req *pb.BundleRequest) (out *pb.Bundl
 		out.Problems = []*pb.Problem{{Text: err.Error()}}
 		return out, nil
 	}
+	b.tests = req.GetTests()
 	source, problems, warnings := b.build(b.options(strconv.Quote(filepath.ToSlash(b.path))))
 	if len(problems) == 0 {
 		var lacks, mayLack []*pb.Problem
@@ -96,6 +99,10 @@ func bundleText(name string, source []byte) ([]byte, []*pb.Problem) {
 }
 
 func (b *bundler) options(script string) api.BuildOptions {
+	entry := entry
+	if b.tests {
+		entry = testEntry
+	}
 	return api.BuildOptions{
 		Stdin:  &api.StdinOptions{Contents: fmt.Sprintf(entry, script), Sourcefile: entryFile, ResolveDir: b.root},
 		Bundle: true, Write: false, Outfile: filepath.Join(b.root, "out.js"), AbsWorkingDir: b.root, LogLevel: api.LogLevelSilent,
@@ -135,7 +142,7 @@ func (b *bundler) build(o api.BuildOptions) (source []byte, problems, warnings [
 		}
 	}
 	for i, name := range k.maps.Sources {
-		if k.maps.Sources[i] = b.known(name); k.maps.Sources[i] == entryFile {
+		if k.maps.Sources[i] = b.known(name); isOwn(k.maps.Sources[i]) {
 			k.maps.SourcesContent[i] = ""
 		}
 	}
@@ -152,8 +159,8 @@ func (b *bundler) build(o api.BuildOptions) (source []byte, problems, warnings [
 // known is the name of a file, as esbuild writes it, as the user knows it.
 func (b *bundler) known(name string) string {
 	switch {
-	case name == entryFile:
-		return entryFile
+	case isOwn(name):
+		return name
 	case strings.HasPrefix(name, ownText+":"):
 		return b.name
 	case strings.HasPrefix(name, "data:"), strings.HasPrefix(name, "<"):
@@ -204,7 +211,7 @@ func (b *bundler) problem(m api.Message) *pb.Problem {
 		text += ": await inside of the function"
 	}
 	l := m.Location
-	if l == nil || l.File == entryFile {
+	if l == nil || isOwn(l.File) {
 		// The entry is ours: there is only one thing that can be wrong with it.
 		if strings.HasPrefix(m.Text, "No matching export") {
 			text = "it has no default export: write `export default function (event, ctx) { ... }`"
@@ -212,7 +219,7 @@ func (b *bundler) problem(m api.Message) *pb.Problem {
 		return &pb.Problem{Text: text}
 	}
 	for _, n := range m.Notes {
-		if at := n.Location; at != nil && at.File != entryFile { // the others speak of esbuild's options
+		if at := n.Location; at != nil && !isOwn(at.File) { // the others speak of esbuild's options
 			text += fmt.Sprintf("\n  %s (%s:%d:%d)", n.Text, b.known(at.File), at.Line, columnOf(at))
 		}
 	}

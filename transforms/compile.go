@@ -18,6 +18,9 @@ type program struct {
 	kept  *kept
 	names map[string]string // of files: as the engine writes them -> as the user knows them
 	idle  chan *sandbox
+
+	given *given // set before its first run
+	tests bool   // it is a file of tests; set before its first run
 }
 
 // compile turns what is kept of a script into a program, or says what is wrong with

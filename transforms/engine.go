@@ -2,6 +2,7 @@ package transforms
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -51,15 +52,25 @@ type Script struct {
 	Root    string        // the folder that imports must be in; "", or if Path is not in it: Path's
 	Source  []byte        // what [Transform.Source] was, to compile without the disk; nil: read it
 	Timeout time.Duration // 0: DefaultTimeout
+
+	Tests bool // it is a file of tests, which may import "hookline/test"
+
+	Tables  *Tables           // for ctx.lookup
+	Secrets map[string]string // for ctx.secret, by name
 }
 
 // Engine runs scripts in a child process, which it keeps running.
 type Engine struct {
 	options Options
 	process process
+	redact  host.Redactor // of what the process writes
+	idKey   []byte        // of [Engine.givenID]
 
 	mu      sync.Mutex
-	scripts map[string]*loaded // by id: what every new process must have
+	scripts map[string]*loaded    // by id: what every new process must have
+	files   map[string]*tableFile // by fileID: the lookup files of the scripts
+	has     map[string]bool       // by fileID: those that the process hasOf has
+	hasOf   pb.TransformServiceClient
 }
 
 // process is the part of *[host.Child] that the engine needs.
@@ -79,7 +90,8 @@ type loaded struct {
 
 // Start starts the script process.
 func Start(ctx context.Context, o Options) (*Engine, error) {
-	e := &Engine{options: o, scripts: make(map[string]*loaded)}
+	e := &Engine{options: o, scripts: make(map[string]*loaded), files: make(map[string]*tableFile), idKey: make([]byte, 32)}
+	_, _ = rand.Read(e.idKey) // it never fails
 	child, err := host.Start(ctx, host.Spec{
 		Name:      service,
 		Command:   o.Command,
@@ -87,6 +99,7 @@ func Start(ctx context.Context, o Options) (*Engine, error) {
 		Protocols: protocols(nil),
 		Service:   service,
 		Setup:     e.setUp,
+		Redact:    &e.redact,
 		Log:       o.Log,
 	})
 	if err != nil {
@@ -112,7 +125,7 @@ func (e *Engine) setUp(ctx context.Context, client any) error {
 	}
 	e.mu.Unlock()
 	for _, req := range reqs {
-		out, err := client.(pb.TransformServiceClient).Load(ctx, req)
+		out, err := e.loadOn(ctx, client.(pb.TransformServiceClient), req)
 		if err != nil {
 			return fmt.Errorf("load %s: %w", req.GetName(), err)
 		}
@@ -146,10 +159,14 @@ func (e *Engine) Compile(ctx context.Context, s Script) (*Transform, error) {
 	hash := sha256.Sum256(source)
 	t.hash = hex.EncodeToString(hash[:])
 	// The name is part of the id: it stands in the positions.
-	t.req = &pb.LoadRequest{ScriptId: t.hash + "/" + s.Name, Name: s.Name, Source: source, Timeout: durationpb.New(s.Timeout)}
+	t.req = &pb.LoadRequest{
+		ScriptId: t.hash + "/" + e.givenID(s.Tables, s.Secrets) + s.Name,
+		Name:     s.Name, Source: source, Timeout: durationpb.New(s.Timeout),
+		Lookups: s.Tables.Digests(), Secrets: s.Secrets, Tests: s.Tests,
+	}
 
 	// First kept, then loaded: a process that starts in between has it too.
-	e.keep(t.req)
+	e.keep(t.req, s.Tables)
 	if err := e.load(ctx, t.req); err != nil {
 		e.release(t.req)
 		if refused, ok := errors.AsType[*CompileError](err); ok {
@@ -202,7 +219,7 @@ func (e *Engine) bundle(ctx context.Context, s Script) (*pb.BundleResponse, erro
 	}
 	var out *pb.BundleResponse
 	err = e.ask(ctx, s.Name, func(ctx context.Context, client pb.TransformServiceClient) (err error) {
-		out, err = client.Bundle(ctx, &pb.BundleRequest{Name: s.Name, Path: file, Root: root})
+		out, err = client.Bundle(ctx, &pb.BundleRequest{Name: s.Name, Path: file, Root: root, Tests: s.Tests})
 		return err
 	})
 	if err == nil && len(out.GetProblems()) > 0 {
@@ -213,13 +230,14 @@ func (e *Engine) bundle(ctx context.Context, s Script) (*pb.BundleResponse, erro
 	return out, err
 }
 
-func (e *Engine) keep(req *pb.LoadRequest) {
+func (e *Engine) keep(req *pb.LoadRequest, tables *Tables) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	l := e.scripts[req.GetScriptId()]
 	if l == nil {
 		l = &loaded{req: req}
 		e.scripts[req.GetScriptId()] = l
+		e.keepGiven(req, tables)
 	}
 	l.uses++
 }
@@ -236,12 +254,17 @@ func (e *Engine) release(req *pb.LoadRequest) {
 		return
 	}
 	delete(e.scripts, req.GetScriptId())
+	unused := e.releaseGiven(l.req)
 	if client, _, err := e.process.Client(); err == nil {
 		// Under the lock, so that it cannot overtake a new Load of the same
 		// script. If it fails, the process keeps a little more memory.
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		_, _ = client.(pb.TransformServiceClient).Unload(ctx, &pb.UnloadRequest{ScriptId: req.GetScriptId()})
+		child := client.(pb.TransformServiceClient)
+		_, _ = child.Unload(ctx, &pb.UnloadRequest{ScriptId: req.GetScriptId()})
+		for _, f := range unused {
+			_, _ = child.Withdraw(ctx, f)
+		}
 	}
 }
 
@@ -249,7 +272,7 @@ func (e *Engine) release(req *pb.LoadRequest) {
 func (e *Engine) load(ctx context.Context, req *pb.LoadRequest) error {
 	var out *pb.LoadResponse
 	err := e.ask(ctx, req.GetName(), func(ctx context.Context, client pb.TransformServiceClient) (err error) {
-		out, err = client.Load(ctx, req)
+		out, err = e.loadOn(ctx, client, req)
 		return err
 	})
 	if err == nil && len(out.GetProblems()) > 0 {
@@ -282,6 +305,14 @@ func (e *Engine) ask(ctx context.Context, name string, call func(context.Context
 			return fmt.Errorf("%s: the script process failed on it: %w", name, err)
 		}
 	}
+}
+
+// loadOn gives one process a script with all that it has.
+func (e *Engine) loadOn(ctx context.Context, client pb.TransformServiceClient, req *pb.LoadRequest) (*pb.LoadResponse, error) {
+	if err := e.provide(ctx, client, req); err != nil {
+		return nil, err
+	}
+	return client.Load(ctx, req)
 }
 
 func compileError(script string, problems []*pb.Problem) *CompileError {

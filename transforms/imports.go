@@ -62,7 +62,13 @@ func (b *bundler) called(file string) {
 
 func (b *bundler) plugin(build api.PluginBuild) {
 	build.OnResolve(api.OnResolveOptions{Filter: ".*"}, func(a api.OnResolveArgs) (api.OnResolveResult, error) {
+		if b.tests && a.Path == testModule {
+			return api.OnResolveResult{Path: testModule, Namespace: ownModules}, nil
+		}
 		return api.OnResolveResult{}, b.imported(a)
+	})
+	build.OnLoad(api.OnLoadOptions{Filter: ".*", Namespace: ownModules}, func(api.OnLoadArgs) (api.OnLoadResult, error) {
+		return api.OnLoadResult{Contents: &testSource, Loader: api.LoaderJS}, nil
 	})
 	build.OnLoad(api.OnLoadOptions{Filter: ".*", Namespace: "file"}, func(a api.OnLoadArgs) (api.OnLoadResult, error) {
 		text, loader, err := b.read(a.Path)

@@ -1,6 +1,7 @@
 package transforms
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -30,7 +31,11 @@ type run struct {
 	logs      []string
 	logged    int
 	words     []word
-	unhandled []*goja.Promise // rejected, and nobody has looked yet
+	messages  []message
+	answers   map[string]json.RawMessage // of a test, in the place of TrialKit's
+	sized     int                        // bytes of the messages' payloads
+	lookups   map[string]goja.Value      // what ctx.lookup has given, by file
+	unhandled []*goja.Promise            // rejected, and nobody has looked yet
 }
 
 type wordKind int
@@ -70,7 +75,8 @@ func runScript(p *program, req *pb.RunRequest, limit time.Duration) *pb.RunRespo
 	if err != nil {
 		f := r.failureOf(err)
 		out.Messages, out.Skip, out.Reject = nil, nil, nil
-		out.Failure = &pb.Failure{Position: f.at.String(), Text: clip(f.text, maxText)}
+		// Cleaned before it is cut: a part of a secret would not be found.
+		out.Failure = &pb.Failure{Position: f.at.String(), Text: clip(p.given.redact.String(f.text), maxText)}
 		if f.timeout {
 			out.Failure.Reason = pb.Reason_REASON_TIMEOUT
 		}
@@ -208,9 +214,17 @@ func (r *run) answer(result goja.Value, out *pb.RunResponse) error {
 			return nil
 		}
 	}
+	messages, err := r.returned(result)
+	if err != nil {
+		return err
+	}
 	if len(r.words) > 0 {
 		name := [...]string{skipped: "skip", rejected: "reject"}[r.words[0].kind]
 		return &failure{at: r.words[0].at, text: "the result of ctx." + name + " was not returned: write `return ctx." + name + "(...)`"}
+	}
+	if messages != nil {
+		out.Messages = messages
+		return nil
 	}
 	content, err := r.content(result)
 	if err != nil {
@@ -260,7 +274,7 @@ func (r *run) log(call goja.FunctionCall) goja.Value {
 		}
 		parts = append(parts, strings.TrimSuffix(v.String(), "\n")) // of Error.stack
 	}
-	line := r.program.relocate(strings.Join(parts, " "))
+	line := r.program.given.redact.String(r.program.relocate(strings.Join(parts, " ")))
 	if r.logged += len(line) + 1; r.logged >= maxLogs {
 		line = clip(line, len(line)-(r.logged-maxLogs-1)) + " (no more is kept)"
 	}
@@ -272,7 +286,7 @@ func (r *run) log(call goja.FunctionCall) goja.Value {
 func (r *run) say(kind wordKind, call goja.FunctionCall) goja.Value {
 	w := word{kind: kind, object: r.sandbox.rt.NewObject()}
 	if a := call.Argument(0); goja.IsString(a) {
-		w.text = clip(a.String(), maxText)
+		w.text = clip(r.program.given.redact.String(a.String()), maxText)
 	} else if kind == rejected {
 		panic(r.sandbox.rt.NewTypeError("ctx.reject needs a text for the user"))
 	} else if !goja.IsUndefined(a) {
@@ -283,11 +297,13 @@ func (r *run) say(kind wordKind, call goja.FunctionCall) goja.Value {
 	return w.object
 }
 
-func (r *run) random() float64 {
+func (r *run) random() float64 { return r.source().Float64() }
+
+func (r *run) source() *rand.Rand {
 	if r.rand == nil {
 		r.rand = seeded(r.req.GetDeliveryId())
 	}
-	return r.rand.Float64()
+	return r.rand
 }
 
 // rejection keeps account of rejected promises that nobody handles: an error

@@ -30,12 +30,16 @@ type sandbox struct {
 	module goja.Callable // module(collect): evaluates the script, collects its default export
 	export goja.Value    // what the last evaluation exported
 
-	words     *goja.Object // prototype of ctx: log, skip, reject
+	words     *goja.Object // prototype of ctx: all that is the same for every event
 	show      goja.Callable
 	text      goja.Callable
 	stringify goja.Callable
 	date      goja.Callable
+	freeze    goja.Callable
+	failure   goja.Callable // failure(code, text): an Error with a code
 	collect   goja.Value
+
+	uint8Array *goja.Object // the constructor
 
 	run *run // the one that is on now
 }
@@ -54,16 +58,12 @@ func newSandbox(p *program) (*sandbox, error) {
 		return nil, err
 	}
 	prepare, _ := goja.AssertFunction(v)
-	made, err := prepare(goja.Undefined(),
-		s.rt.ToValue(func(c goja.FunctionCall) goja.Value { return s.run.log(c) }),
-		s.rt.ToValue(func(c goja.FunctionCall) goja.Value { return s.run.say(skipped, c) }),
-		s.rt.ToValue(func(c goja.FunctionCall) goja.Value { return s.run.say(rejected, c) }),
-	)
+	made, err := prepare(goja.Undefined(), s.natives())
 	if err != nil {
 		return nil, err
 	}
 	o := made.(*goja.Object)
-	s.words = o.Get("words").(*goja.Object)
+	s.words, s.uint8Array = o.Get("words").(*goja.Object), o.Get("uint8Array").(*goja.Object)
 	s.collect = s.rt.ToValue(func(c goja.FunctionCall) goja.Value {
 		s.export = c.Argument(0)
 		return goja.Undefined()
@@ -83,6 +83,7 @@ func newSandbox(p *program) (*sandbox, error) {
 	ok := true
 	for f, v := range map[*goja.Callable]goja.Value{
 		&s.module: v, &s.show: o.Get("show"), &s.text: o.Get("text"), &s.stringify: o.Get("stringify"), &s.date: o.Get("date"),
+		&s.freeze: o.Get("freeze"), &s.failure: o.Get("failure"),
 	} {
 		var isFunc bool
 		*f, isFunc = goja.AssertFunction(v)
@@ -126,7 +127,11 @@ func (p *program) keep(s *sandbox) {
 	}
 }
 
-var promiseType = reflect.TypeFor[*goja.Promise]()
+var (
+	promiseType = reflect.TypeFor[*goja.Promise]()
+	bytesType   = reflect.TypeFor[[]byte]()
+	timeType    = reflect.TypeFor[time.Time]()
+)
 
 // promiseOf returns the promise behind v, or nil. Export alone would copy every
 // other object, and run its getters.

@@ -1,13 +1,21 @@
 // Runs once in every new runtime, before anything foreign. It makes everything
 // that scripts share unchangeable, so that one event leaves nothing for the next.
-(function (log, skip, reject) {
+(function (native) {
   "use strict";
   const { getPrototypeOf, getOwnPropertyDescriptor, ownKeys, defineProperty } = Reflect;
   const stringify = JSON.stringify;
 
+  const { log, skip, reject, message, lookup, secret } = native;
+
   delete globalThis.GoError; // goja's own, no part of JavaScript
   globalThis.console = { log, info: log, warn: log, error: log, debug: log };
-  const words = { log, skip, reject };
+  const words = {
+    log, skip, reject, message, lookup, secret,
+    crypto: { sha256: native.sha256, hmac: native.hmac, uuid: native.uuid },
+    base64: { encode: native.encode, encodeUrl: native.encodeUrl, decode: native.decode, decodeBytes: native.decodeBytes },
+    date: { format: native.format, parse: native.parse },
+    trialkit: { get: native.get },
+  };
 
   // A frozen prototype also stops `object.toString = ...` on everything that
   // inherits from it, although that harms nobody. For the prototypes whose
@@ -77,5 +85,13 @@
       return "[a value that cannot be shown]";
     }
   }
-  return { words, show, text, stringify: (v) => stringify(v), date: (ms) => new Date(ms) };
+  function failure(code, text) {
+    const e = new Error(text);
+    e.code = code;
+    return e;
+  }
+  return {
+    words, show, text, failure, uint8Array: Uint8Array, freeze: Object.freeze,
+    stringify: (v) => stringify(v), date: (ms) => new Date(ms),
+  };
 })

@@ -32,6 +32,7 @@ type server struct {
 
 	mu       sync.RWMutex
 	programs map[string]*program
+	provided map[string]*table // by fileID
 }
 
 // job is one run, handed to a worker.
@@ -47,6 +48,7 @@ func newServer() *server {
 		jobs:     make(chan job),
 		workers:  max(2, runtime.GOMAXPROCS(0)),
 		programs: make(map[string]*program),
+		provided: make(map[string]*table),
 	}
 	for range s.workers {
 		s.ended.Go(func() {
@@ -90,8 +92,12 @@ func (s *server) Load(_ context.Context, req *pb.LoadRequest) (out *pb.LoadRespo
 	if len(problems) > 0 {
 		return &pb.LoadResponse{Problems: problems}, nil
 	}
+	p.tests = req.GetTests()
+	if p.given, err = s.given(req); err != nil {
+		return nil, err
+	}
 	if f := evaluateOnce(p, req.GetTimeout().AsDuration()); f != nil {
-		return &pb.LoadResponse{Problems: []*pb.Problem{p.problem(f.at, f.text)}}, nil
+		return &pb.LoadResponse{Problems: []*pb.Problem{p.problem(f.at, p.given.redact.String(f.text))}}, nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -29,7 +29,7 @@ func (k *kept) consumer() (maps *sourcemap.Consumer, names map[string]string, er
 	m.SourcesContent, m.Names = nil, nil
 	names = make(map[string]string, len(m.Sources))
 	for _, name := range m.Sources {
-		if name != entryFile {
+		if !isOwn(name) {
 			names[written(name)] = name
 		}
 	}

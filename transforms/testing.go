@@ -5,7 +5,9 @@ import (
 	_ "embed"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"mime"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -23,8 +25,13 @@ const (
 	testModule = "hookline/test"
 	// testEntry hands over what asks the file for its tests, as entry does with a
 	// transform.
-	testEntry = `import { answer } from "hookline/test"; import "script"; __hookline(answer)`
+	testEntry = `import { answer } from "hookline/test"; import %s; __hookline(answer)`
+	// ownModules is where files come from that are not the user's.
+	ownModules = "hookline"
 )
+
+// isOwn tells whether a file of a bundle is ours: [entryFile] or [testModule].
+func isOwn(file string) bool { return strings.HasPrefix(file, ownModules+":") }
 
 //go:embed testing.js
 var testSource string
@@ -75,28 +82,33 @@ func (b *bench) begin(c goja.FunctionCall) goja.Value {
 	if err != nil {
 		panic(s.rt.NewTypeError("the event: %s", err.Error()))
 	}
-	var given testGiven
+	var with testGiven
 	d := json.NewDecoder(strings.NewReader(c.Argument(1).String()))
 	d.DisallowUnknownFields()
-	if err := d.Decode(&given); err != nil {
+	if err := d.Decode(&with); err != nil {
 		panic(s.rt.NewTypeError("what run is given: %s; there may be ctx (hook, route, study, stage, eventId, deliveryId, ref, now), secrets and trialkit",
 			strings.TrimPrefix(err.Error(), "json: ")))
+	}
+	if with.TrialKit == nil {
+		with.TrialKit = map[string]json.RawMessage{} // a test never reaches a host
 	}
 	b.outer = s.run
 	req := proto.CloneOf(b.outer.req)
 	req.Body, req.Kind = body, string(event.Kind)
 	for to, from := range map[*string]*string{
-		&req.Hook: given.Ctx.Hook, &req.Route: given.Ctx.Route, &req.Study: given.Ctx.Study, &req.Stage: given.Ctx.Stage,
-		&req.EventId: given.Ctx.EventID, &req.DeliveryId: given.Ctx.DeliveryID, &req.Ref: given.Ctx.Ref,
+		&req.Hook: with.Ctx.Hook, &req.Route: with.Ctx.Route, &req.Study: with.Ctx.Study, &req.Stage: with.Ctx.Stage,
+		&req.EventId: with.Ctx.EventID, &req.DeliveryId: with.Ctx.DeliveryID, &req.Ref: with.Ctx.Ref,
 	} {
 		if from != nil {
 			*to = *from
 		}
 	}
-	if given.Ctx.Now != nil {
-		req.ReceivedAt = timestamppb.New(*given.Ctx.Now)
+	if with.Ctx.Now != nil {
+		req.ReceivedAt = timestamppb.New(*with.Ctx.Now)
 	}
-	inner := &run{program: b.outer.program, sandbox: s, req: req, now: req.GetReceivedAt().AsTime()}
+	program := *b.outer.program
+	program.given = &given{tables: program.given.tables, secrets: with.Secrets}
+	inner := &run{program: &program, sandbox: s, req: req, now: req.GetReceivedAt().AsTime(), answers: with.TrialKit}
 	first, err := decodeEvent(s.rt, body)
 	if err != nil {
 		panic(s.rt.NewTypeError("the event cannot be read: %s", err.Error()))
@@ -121,7 +133,7 @@ func (b *bench) end(c goja.FunctionCall) goja.Value {
 		f := r.failureOf(err)
 		text := f.text
 		if f.at != (place{}) {
-			text += " (at " + f.at.in(r.program.name) + ")"
+			text += " (at " + f.at.String() + ")"
 		}
 		panic(s.rt.NewTypeError("%s", text))
 	}
@@ -152,9 +164,13 @@ func (b *bench) message(m *pb.Content) *goja.Object {
 	if !utf8.Valid(m.GetPayload()) {
 		payload = b.sandbox.rt.NewArrayBuffer(bytes.Clone(m.GetPayload()))
 	}
+	headers := b.build()
+	for _, name := range slices.Sorted(maps.Keys(m.GetHeaders())) {
+		_ = headers.Set(name, m.GetHeaders()[name])
+	}
 	kind, _, _ := mime.ParseMediaType(contentType)
 	isJSON := (kind == "application/json" || strings.HasSuffix(kind, "+json")) && json.Valid(m.GetPayload())
-	return b.build("contentType", contentType, "headers", b.build(), "key", "", "path", "", "payload", payload, "json", isJSON)
+	return b.build("contentType", contentType, "headers", headers, "key", m.GetKey(), "path", m.GetPath(), "payload", payload, "json", isJSON)
 }
 
 // build makes an object of names and values, in their order.
@@ -178,4 +194,13 @@ func (b *bench) leave(goja.FunctionCall) goja.Value {
 
 func (b *bench) diff(c goja.FunctionCall) goja.Value {
 	return b.sandbox.rt.ToValue(Diff(c.Argument(0).String(), c.Argument(1).String()))
+}
+
+// mocked answers what a script asks of the host in a test, from what the test gives.
+func (r *run) mocked(_ string, argument []byte) ([]byte, *callFailure) {
+	answer, ok := r.answers[string(argument)]
+	if !ok {
+		return nil, &callFailure{"not_found", fmt.Sprintf("the test gives no answer for %.60q: write trialkit: { %q: ... }", argument, argument)}
+	}
+	return answer, nil
 }

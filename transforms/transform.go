@@ -154,7 +154,9 @@ func (t *Transform) result(ctx context.Context, out *pb.RunResponse, route *core
 	}
 	shaped := core.Shaped{Messages: make([]core.Content, 0, len(out.GetMessages()))}
 	for _, m := range out.GetMessages() {
-		shaped.Messages = append(shaped.Messages, core.Content{ContentType: m.GetContentType(), Payload: m.GetPayload()})
+		shaped.Messages = append(shaped.Messages, core.Content{
+			ContentType: m.GetContentType(), Headers: m.GetHeaders(), Key: m.GetKey(), Path: m.GetPath(), Payload: m.GetPayload(),
+		})
 	}
 	return shaped, nil
 }

@@ -144,6 +144,7 @@ func (d *decoder) checkRoute(c *Config, r *Route) {
 	if r.Transform == "" && d.from.written(at.at("script_timeout")) && !d.from.written(at.at("transform")) {
 		d.warn(at.at("script_timeout"), "has no effect without a transform")
 	}
+	d.checkGrants(c, r, at.at("secrets"))
 	d.checkRetry(r, at)
 	if r.Async {
 		for key, written := range map[string]bool{"on_timeout": r.AcceptOnTimeout, "on_failure": r.StopOnFailure, "on_blocked": r.FailBlocked} {

@@ -39,11 +39,13 @@ type Config struct {
 	Journal    Journal
 	Telemetry  Telemetry
 	Alerts     Alerts
+	Transforms Transforms
 	Hooks      []Hook
 	Transports []Transport
 	Routes     []Route
 
 	environ map[string]string
+	lookups map[string]string // digests of the lookup files, by name
 }
 
 // Server is the socket that TrialKit calls.
@@ -127,6 +129,7 @@ type Route struct {
 	Transport     string
 	Timeout       time.Duration // of one attempt
 	ScriptTimeout time.Duration
+	Secrets       map[string]string // for the script: references by name ([Config.Secrets])
 
 	// What each is called in the file stands beside it; false is the default.
 	Async           bool // mode = "async"

@@ -59,6 +59,7 @@ func (c *Config) fields() fields {
 		"journal":    section(c.Journal.fields()),
 		"telemetry":  section(c.Telemetry.fields()),
 		"alerts":     section(c.Alerts.fields()),
+		"transforms": section(c.Transforms.fields()),
 		"hooks":      names(c.addHook),
 		"transports": names(c.addTransport),
 		"routes":     names(c.addRoute),
@@ -158,6 +159,7 @@ func (c *Config) addRoute(name string) fields {
 		"transport":      str(&r.Transport),
 		"timeout":        duration(&r.Timeout, maxWait),
 		"script_timeout": duration(&r.ScriptTimeout, maxWait),
+		"secrets":        grants(&r.Secrets),
 
 		"mode":       either(&r.Async, "sync", "async"),
 		"on_timeout": either(&r.AcceptOnTimeout, "fail", "accept"),

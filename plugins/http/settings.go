@@ -286,7 +286,7 @@ func (t *target) parseHeaders(h map[string]string, bad *faults, head *head) {
 			if head.has(name) {
 				bad.add(field, "excludes username and bearer_token; a request has one Authorization")
 			}
-		case reserved(lower):
+		case transport.ReservedHeader(lower):
 			bad.add(field, "is set by Hookline or by HTTP itself; remove it")
 		}
 		v := strings.Trim(h[name], " \t")

@@ -89,7 +89,9 @@ type BundleRequest struct {
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
 	// The folder beyond which nothing is read.
-	Root          string `protobuf:"bytes,3,opt,name=root,proto3" json:"root,omitempty"`
+	Root string `protobuf:"bytes,3,opt,name=root,proto3" json:"root,omitempty"`
+	// It is a file of tests: it may import "hookline/test".
+	Tests         bool `protobuf:"varint,4,opt,name=tests,proto3" json:"tests,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -143,6 +145,13 @@ func (x *BundleRequest) GetRoot() string {
 		return x.Root
 	}
 	return ""
+}
+
+func (x *BundleRequest) GetTests() bool {
+	if x != nil {
+		return x.Tests
+	}
+	return false
 }
 
 type BundleResponse struct {
@@ -216,6 +225,192 @@ func (x *BundleResponse) GetInputs() []string {
 	return nil
 }
 
+type ProvideRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// SHA-256 of the content, in hex.
+	Digest string `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
+	// It tells the format: sites.csv, codes.json.
+	Name          string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Content       []byte `protobuf:"bytes,3,opt,name=content,proto3" json:"content,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProvideRequest) Reset() {
+	*x = ProvideRequest{}
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProvideRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProvideRequest) ProtoMessage() {}
+
+func (x *ProvideRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProvideRequest.ProtoReflect.Descriptor instead.
+func (*ProvideRequest) Descriptor() ([]byte, []int) {
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ProvideRequest) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *ProvideRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ProvideRequest) GetContent() []byte {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
+type ProvideResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProvideResponse) Reset() {
+	*x = ProvideResponse{}
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProvideResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProvideResponse) ProtoMessage() {}
+
+func (x *ProvideResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProvideResponse.ProtoReflect.Descriptor instead.
+func (*ProvideResponse) Descriptor() ([]byte, []int) {
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{3}
+}
+
+type WithdrawRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Digest        string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WithdrawRequest) Reset() {
+	*x = WithdrawRequest{}
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WithdrawRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WithdrawRequest) ProtoMessage() {}
+
+func (x *WithdrawRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WithdrawRequest.ProtoReflect.Descriptor instead.
+func (*WithdrawRequest) Descriptor() ([]byte, []int) {
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *WithdrawRequest) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *WithdrawRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type WithdrawResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WithdrawResponse) Reset() {
+	*x = WithdrawResponse{}
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WithdrawResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WithdrawResponse) ProtoMessage() {}
+
+func (x *WithdrawResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WithdrawResponse.ProtoReflect.Descriptor instead.
+func (*WithdrawResponse) Descriptor() ([]byte, []int) {
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{5}
+}
+
 type LoadRequest struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	ScriptId string                 `protobuf:"bytes,1,opt,name=script_id,json=scriptId,proto3" json:"script_id,omitempty"`
@@ -224,14 +419,20 @@ type LoadRequest struct {
 	// What Bundle made; or the text of a script, from before there were bundles.
 	Source []byte `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`
 	// For the script's top level, which is run once to see what it exports.
-	Timeout       *durationpb.Duration `protobuf:"bytes,4,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	Timeout *durationpb.Duration `protobuf:"bytes,4,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// It is a file of tests.
+	Tests bool `protobuf:"varint,12,opt,name=tests,proto3" json:"tests,omitempty"`
+	// Digests of lookup files that were provided, by file name.
+	Lookups map[string]string `protobuf:"bytes,8,rep,name=lookups,proto3" json:"lookups,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Of the route, by name. They are never written anywhere.
+	Secrets       map[string]string `protobuf:"bytes,9,rep,name=secrets,proto3" json:"secrets,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LoadRequest) Reset() {
 	*x = LoadRequest{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[2]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -243,7 +444,7 @@ func (x *LoadRequest) String() string {
 func (*LoadRequest) ProtoMessage() {}
 
 func (x *LoadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[2]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -256,7 +457,7 @@ func (x *LoadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadRequest.ProtoReflect.Descriptor instead.
 func (*LoadRequest) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{2}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *LoadRequest) GetScriptId() string {
@@ -287,6 +488,27 @@ func (x *LoadRequest) GetTimeout() *durationpb.Duration {
 	return nil
 }
 
+func (x *LoadRequest) GetTests() bool {
+	if x != nil {
+		return x.Tests
+	}
+	return false
+}
+
+func (x *LoadRequest) GetLookups() map[string]string {
+	if x != nil {
+		return x.Lookups
+	}
+	return nil
+}
+
+func (x *LoadRequest) GetSecrets() map[string]string {
+	if x != nil {
+		return x.Secrets
+	}
+	return nil
+}
+
 type LoadResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Empty: the script can be run.
@@ -297,7 +519,7 @@ type LoadResponse struct {
 
 func (x *LoadResponse) Reset() {
 	*x = LoadResponse{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[3]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -309,7 +531,7 @@ func (x *LoadResponse) String() string {
 func (*LoadResponse) ProtoMessage() {}
 
 func (x *LoadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[3]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -322,7 +544,7 @@ func (x *LoadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadResponse.ProtoReflect.Descriptor instead.
 func (*LoadResponse) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{3}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *LoadResponse) GetProblems() []*Problem {
@@ -348,7 +570,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[4]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -360,7 +582,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[4]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -373,7 +595,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{4}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Problem) GetLine() int32 {
@@ -420,7 +642,7 @@ type UnloadRequest struct {
 
 func (x *UnloadRequest) Reset() {
 	*x = UnloadRequest{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[5]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -432,7 +654,7 @@ func (x *UnloadRequest) String() string {
 func (*UnloadRequest) ProtoMessage() {}
 
 func (x *UnloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[5]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -445,7 +667,7 @@ func (x *UnloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnloadRequest.ProtoReflect.Descriptor instead.
 func (*UnloadRequest) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{5}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *UnloadRequest) GetScriptId() string {
@@ -463,7 +685,7 @@ type UnloadResponse struct {
 
 func (x *UnloadResponse) Reset() {
 	*x = UnloadResponse{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[6]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -475,7 +697,7 @@ func (x *UnloadResponse) String() string {
 func (*UnloadResponse) ProtoMessage() {}
 
 func (x *UnloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[6]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -488,7 +710,7 @@ func (x *UnloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnloadResponse.ProtoReflect.Descriptor instead.
 func (*UnloadResponse) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{6}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{10}
 }
 
 type RunRequest struct {
@@ -515,7 +737,7 @@ type RunRequest struct {
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[7]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -527,7 +749,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[7]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -540,7 +762,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{7}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RunRequest) GetScriptId() string {
@@ -649,7 +871,7 @@ type RunResponse struct {
 
 func (x *RunResponse) Reset() {
 	*x = RunResponse{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[8]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -661,7 +883,7 @@ func (x *RunResponse) String() string {
 func (*RunResponse) ProtoMessage() {}
 
 func (x *RunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[8]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -674,7 +896,7 @@ func (x *RunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunResponse.ProtoReflect.Descriptor instead.
 func (*RunResponse) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{8}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RunResponse) GetMessages() []*Content {
@@ -716,15 +938,18 @@ func (x *RunResponse) GetLogs() []string {
 type Content struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Empty: JSON.
-	ContentType   string `protobuf:"bytes,1,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
-	Payload       []byte `protobuf:"bytes,2,opt,name=payload,proto3" json:"payload,omitempty"`
+	ContentType   string            `protobuf:"bytes,1,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
+	Payload       []byte            `protobuf:"bytes,2,opt,name=payload,proto3" json:"payload,omitempty"`
+	Headers       map[string]string `protobuf:"bytes,3,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Key           string            `protobuf:"bytes,4,opt,name=key,proto3" json:"key,omitempty"`
+	Path          string            `protobuf:"bytes,5,opt,name=path,proto3" json:"path,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Content) Reset() {
 	*x = Content{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[9]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -736,7 +961,7 @@ func (x *Content) String() string {
 func (*Content) ProtoMessage() {}
 
 func (x *Content) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[9]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -749,7 +974,7 @@ func (x *Content) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Content.ProtoReflect.Descriptor instead.
 func (*Content) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{9}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Content) GetContentType() string {
@@ -766,6 +991,27 @@ func (x *Content) GetPayload() []byte {
 	return nil
 }
 
+func (x *Content) GetHeaders() map[string]string {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *Content) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Content) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
 // Word is what a script says instead of a payload.
 type Word struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -776,7 +1022,7 @@ type Word struct {
 
 func (x *Word) Reset() {
 	*x = Word{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[10]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -788,7 +1034,7 @@ func (x *Word) String() string {
 func (*Word) ProtoMessage() {}
 
 func (x *Word) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[10]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -801,7 +1047,7 @@ func (x *Word) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Word.ProtoReflect.Descriptor instead.
 func (*Word) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{10}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Word) GetText() string {
@@ -825,7 +1071,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[11]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -837,7 +1083,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[11]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -850,7 +1096,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{11}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Failure) GetPosition() string {
@@ -878,21 +1124,40 @@ var File_transforms_transformpb_transform_proto protoreflect.FileDescriptor
 
 const file_transforms_transformpb_transform_proto_rawDesc = "" +
 	"\n" +
-	"&transforms/transformpb/transform.proto\x12\x1ahookline.transform.v1alpha\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"K\n" +
+	"&transforms/transformpb/transform.proto\x12\x1ahookline.transform.v1alpha\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"a\n" +
 	"\rBundleRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +
-	"\x04root\x18\x03 \x01(\tR\x04root\"\xc2\x01\n" +
+	"\x04root\x18\x03 \x01(\tR\x04root\x12\x14\n" +
+	"\x05tests\x18\x04 \x01(\bR\x05tests\"\xc2\x01\n" +
 	"\x0eBundleResponse\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\fR\x06source\x12?\n" +
 	"\bproblems\x18\x02 \x03(\v2#.hookline.transform.v1alpha.ProblemR\bproblems\x12?\n" +
 	"\bwarnings\x18\x03 \x03(\v2#.hookline.transform.v1alpha.ProblemR\bwarnings\x12\x16\n" +
-	"\x06inputs\x18\x04 \x03(\tR\x06inputs\"\x8b\x01\n" +
+	"\x06inputs\x18\x04 \x03(\tR\x06inputs\"V\n" +
+	"\x0eProvideRequest\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
+	"\acontent\x18\x03 \x01(\fR\acontent\"\x11\n" +
+	"\x0fProvideResponse\"=\n" +
+	"\x0fWithdrawRequest\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"\x12\n" +
+	"\x10WithdrawResponse\"\xb9\x03\n" +
 	"\vLoadRequest\x12\x1b\n" +
 	"\tscript_id\x18\x01 \x01(\tR\bscriptId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
 	"\x06source\x18\x03 \x01(\fR\x06source\x123\n" +
-	"\atimeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\atimeout\"O\n" +
+	"\atimeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x14\n" +
+	"\x05tests\x18\f \x01(\bR\x05tests\x12N\n" +
+	"\alookups\x18\b \x03(\v24.hookline.transform.v1alpha.LoadRequest.LookupsEntryR\alookups\x12N\n" +
+	"\asecrets\x18\t \x03(\v24.hookline.transform.v1alpha.LoadRequest.SecretsEntryR\asecrets\x1a:\n" +
+	"\fLookupsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
+	"\fSecretsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"O\n" +
 	"\fLoadResponse\x12?\n" +
 	"\bproblems\x18\x01 \x03(\v2#.hookline.transform.v1alpha.ProblemR\bproblems\"z\n" +
 	"\aProblem\x12\x12\n" +
@@ -927,10 +1192,16 @@ const file_transforms_transformpb_transform_proto_rawDesc = "" +
 	"\x04skip\x18\x02 \x01(\v2 .hookline.transform.v1alpha.WordR\x04skip\x128\n" +
 	"\x06reject\x18\x03 \x01(\v2 .hookline.transform.v1alpha.WordR\x06reject\x12=\n" +
 	"\afailure\x18\x04 \x01(\v2#.hookline.transform.v1alpha.FailureR\afailure\x12\x12\n" +
-	"\x04logs\x18\x05 \x03(\tR\x04logs\"F\n" +
+	"\x04logs\x18\x05 \x03(\tR\x04logs\"\xf4\x01\n" +
 	"\aContent\x12!\n" +
 	"\fcontent_type\x18\x01 \x01(\tR\vcontentType\x12\x18\n" +
-	"\apayload\x18\x02 \x01(\fR\apayload\"\x1a\n" +
+	"\apayload\x18\x02 \x01(\fR\apayload\x12J\n" +
+	"\aheaders\x18\x03 \x03(\v20.hookline.transform.v1alpha.Content.HeadersEntryR\aheaders\x12\x10\n" +
+	"\x03key\x18\x04 \x01(\tR\x03key\x12\x12\n" +
+	"\x04path\x18\x05 \x01(\tR\x04path\x1a:\n" +
+	"\fHeadersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x1a\n" +
 	"\x04Word\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\"u\n" +
 	"\aFailure\x12\x1a\n" +
@@ -941,9 +1212,11 @@ const file_transforms_transformpb_transform_proto_rawDesc = "" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eREASON_TIMEOUT\x10\x01\x12\x10\n" +
 	"\fREASON_STUCK\x10\x02\x12\x11\n" +
-	"\rREASON_QUEUED\x10\x032\x87\x03\n" +
+	"\rREASON_QUEUED\x10\x032\xd2\x04\n" +
 	"\x10TransformService\x12_\n" +
-	"\x06Bundle\x12).hookline.transform.v1alpha.BundleRequest\x1a*.hookline.transform.v1alpha.BundleResponse\x12Y\n" +
+	"\x06Bundle\x12).hookline.transform.v1alpha.BundleRequest\x1a*.hookline.transform.v1alpha.BundleResponse\x12b\n" +
+	"\aProvide\x12*.hookline.transform.v1alpha.ProvideRequest\x1a+.hookline.transform.v1alpha.ProvideResponse\x12e\n" +
+	"\bWithdraw\x12+.hookline.transform.v1alpha.WithdrawRequest\x1a,.hookline.transform.v1alpha.WithdrawResponse\x12Y\n" +
 	"\x04Load\x12'.hookline.transform.v1alpha.LoadRequest\x1a(.hookline.transform.v1alpha.LoadResponse\x12_\n" +
 	"\x06Unload\x12).hookline.transform.v1alpha.UnloadRequest\x1a*.hookline.transform.v1alpha.UnloadResponse\x12V\n" +
 	"\x03Run\x12&.hookline.transform.v1alpha.RunRequest\x1a'.hookline.transform.v1alpha.RunResponseB5Z3github.com/hookline/hookline/transforms/transformpbb\x06proto3"
@@ -961,50 +1234,64 @@ func file_transforms_transformpb_transform_proto_rawDescGZIP() []byte {
 }
 
 var file_transforms_transformpb_transform_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_transforms_transformpb_transform_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_transforms_transformpb_transform_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_transforms_transformpb_transform_proto_goTypes = []any{
 	(Reason)(0),                   // 0: hookline.transform.v1alpha.Reason
 	(*BundleRequest)(nil),         // 1: hookline.transform.v1alpha.BundleRequest
 	(*BundleResponse)(nil),        // 2: hookline.transform.v1alpha.BundleResponse
-	(*LoadRequest)(nil),           // 3: hookline.transform.v1alpha.LoadRequest
-	(*LoadResponse)(nil),          // 4: hookline.transform.v1alpha.LoadResponse
-	(*Problem)(nil),               // 5: hookline.transform.v1alpha.Problem
-	(*UnloadRequest)(nil),         // 6: hookline.transform.v1alpha.UnloadRequest
-	(*UnloadResponse)(nil),        // 7: hookline.transform.v1alpha.UnloadResponse
-	(*RunRequest)(nil),            // 8: hookline.transform.v1alpha.RunRequest
-	(*RunResponse)(nil),           // 9: hookline.transform.v1alpha.RunResponse
-	(*Content)(nil),               // 10: hookline.transform.v1alpha.Content
-	(*Word)(nil),                  // 11: hookline.transform.v1alpha.Word
-	(*Failure)(nil),               // 12: hookline.transform.v1alpha.Failure
-	(*durationpb.Duration)(nil),   // 13: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
+	(*ProvideRequest)(nil),        // 3: hookline.transform.v1alpha.ProvideRequest
+	(*ProvideResponse)(nil),       // 4: hookline.transform.v1alpha.ProvideResponse
+	(*WithdrawRequest)(nil),       // 5: hookline.transform.v1alpha.WithdrawRequest
+	(*WithdrawResponse)(nil),      // 6: hookline.transform.v1alpha.WithdrawResponse
+	(*LoadRequest)(nil),           // 7: hookline.transform.v1alpha.LoadRequest
+	(*LoadResponse)(nil),          // 8: hookline.transform.v1alpha.LoadResponse
+	(*Problem)(nil),               // 9: hookline.transform.v1alpha.Problem
+	(*UnloadRequest)(nil),         // 10: hookline.transform.v1alpha.UnloadRequest
+	(*UnloadResponse)(nil),        // 11: hookline.transform.v1alpha.UnloadResponse
+	(*RunRequest)(nil),            // 12: hookline.transform.v1alpha.RunRequest
+	(*RunResponse)(nil),           // 13: hookline.transform.v1alpha.RunResponse
+	(*Content)(nil),               // 14: hookline.transform.v1alpha.Content
+	(*Word)(nil),                  // 15: hookline.transform.v1alpha.Word
+	(*Failure)(nil),               // 16: hookline.transform.v1alpha.Failure
+	nil,                           // 17: hookline.transform.v1alpha.LoadRequest.LookupsEntry
+	nil,                           // 18: hookline.transform.v1alpha.LoadRequest.SecretsEntry
+	nil,                           // 19: hookline.transform.v1alpha.Content.HeadersEntry
+	(*durationpb.Duration)(nil),   // 20: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
 }
 var file_transforms_transformpb_transform_proto_depIdxs = []int32{
-	5,  // 0: hookline.transform.v1alpha.BundleResponse.problems:type_name -> hookline.transform.v1alpha.Problem
-	5,  // 1: hookline.transform.v1alpha.BundleResponse.warnings:type_name -> hookline.transform.v1alpha.Problem
-	13, // 2: hookline.transform.v1alpha.LoadRequest.timeout:type_name -> google.protobuf.Duration
-	5,  // 3: hookline.transform.v1alpha.LoadResponse.problems:type_name -> hookline.transform.v1alpha.Problem
-	13, // 4: hookline.transform.v1alpha.RunRequest.timeout:type_name -> google.protobuf.Duration
-	13, // 5: hookline.transform.v1alpha.RunRequest.budget:type_name -> google.protobuf.Duration
-	14, // 6: hookline.transform.v1alpha.RunRequest.received_at:type_name -> google.protobuf.Timestamp
-	10, // 7: hookline.transform.v1alpha.RunResponse.messages:type_name -> hookline.transform.v1alpha.Content
-	11, // 8: hookline.transform.v1alpha.RunResponse.skip:type_name -> hookline.transform.v1alpha.Word
-	11, // 9: hookline.transform.v1alpha.RunResponse.reject:type_name -> hookline.transform.v1alpha.Word
-	12, // 10: hookline.transform.v1alpha.RunResponse.failure:type_name -> hookline.transform.v1alpha.Failure
-	0,  // 11: hookline.transform.v1alpha.Failure.reason:type_name -> hookline.transform.v1alpha.Reason
-	1,  // 12: hookline.transform.v1alpha.TransformService.Bundle:input_type -> hookline.transform.v1alpha.BundleRequest
-	3,  // 13: hookline.transform.v1alpha.TransformService.Load:input_type -> hookline.transform.v1alpha.LoadRequest
-	6,  // 14: hookline.transform.v1alpha.TransformService.Unload:input_type -> hookline.transform.v1alpha.UnloadRequest
-	8,  // 15: hookline.transform.v1alpha.TransformService.Run:input_type -> hookline.transform.v1alpha.RunRequest
-	2,  // 16: hookline.transform.v1alpha.TransformService.Bundle:output_type -> hookline.transform.v1alpha.BundleResponse
-	4,  // 17: hookline.transform.v1alpha.TransformService.Load:output_type -> hookline.transform.v1alpha.LoadResponse
-	7,  // 18: hookline.transform.v1alpha.TransformService.Unload:output_type -> hookline.transform.v1alpha.UnloadResponse
-	9,  // 19: hookline.transform.v1alpha.TransformService.Run:output_type -> hookline.transform.v1alpha.RunResponse
-	16, // [16:20] is the sub-list for method output_type
-	12, // [12:16] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	9,  // 0: hookline.transform.v1alpha.BundleResponse.problems:type_name -> hookline.transform.v1alpha.Problem
+	9,  // 1: hookline.transform.v1alpha.BundleResponse.warnings:type_name -> hookline.transform.v1alpha.Problem
+	20, // 2: hookline.transform.v1alpha.LoadRequest.timeout:type_name -> google.protobuf.Duration
+	17, // 3: hookline.transform.v1alpha.LoadRequest.lookups:type_name -> hookline.transform.v1alpha.LoadRequest.LookupsEntry
+	18, // 4: hookline.transform.v1alpha.LoadRequest.secrets:type_name -> hookline.transform.v1alpha.LoadRequest.SecretsEntry
+	9,  // 5: hookline.transform.v1alpha.LoadResponse.problems:type_name -> hookline.transform.v1alpha.Problem
+	20, // 6: hookline.transform.v1alpha.RunRequest.timeout:type_name -> google.protobuf.Duration
+	20, // 7: hookline.transform.v1alpha.RunRequest.budget:type_name -> google.protobuf.Duration
+	21, // 8: hookline.transform.v1alpha.RunRequest.received_at:type_name -> google.protobuf.Timestamp
+	14, // 9: hookline.transform.v1alpha.RunResponse.messages:type_name -> hookline.transform.v1alpha.Content
+	15, // 10: hookline.transform.v1alpha.RunResponse.skip:type_name -> hookline.transform.v1alpha.Word
+	15, // 11: hookline.transform.v1alpha.RunResponse.reject:type_name -> hookline.transform.v1alpha.Word
+	16, // 12: hookline.transform.v1alpha.RunResponse.failure:type_name -> hookline.transform.v1alpha.Failure
+	19, // 13: hookline.transform.v1alpha.Content.headers:type_name -> hookline.transform.v1alpha.Content.HeadersEntry
+	0,  // 14: hookline.transform.v1alpha.Failure.reason:type_name -> hookline.transform.v1alpha.Reason
+	1,  // 15: hookline.transform.v1alpha.TransformService.Bundle:input_type -> hookline.transform.v1alpha.BundleRequest
+	3,  // 16: hookline.transform.v1alpha.TransformService.Provide:input_type -> hookline.transform.v1alpha.ProvideRequest
+	5,  // 17: hookline.transform.v1alpha.TransformService.Withdraw:input_type -> hookline.transform.v1alpha.WithdrawRequest
+	7,  // 18: hookline.transform.v1alpha.TransformService.Load:input_type -> hookline.transform.v1alpha.LoadRequest
+	10, // 19: hookline.transform.v1alpha.TransformService.Unload:input_type -> hookline.transform.v1alpha.UnloadRequest
+	12, // 20: hookline.transform.v1alpha.TransformService.Run:input_type -> hookline.transform.v1alpha.RunRequest
+	2,  // 21: hookline.transform.v1alpha.TransformService.Bundle:output_type -> hookline.transform.v1alpha.BundleResponse
+	4,  // 22: hookline.transform.v1alpha.TransformService.Provide:output_type -> hookline.transform.v1alpha.ProvideResponse
+	6,  // 23: hookline.transform.v1alpha.TransformService.Withdraw:output_type -> hookline.transform.v1alpha.WithdrawResponse
+	8,  // 24: hookline.transform.v1alpha.TransformService.Load:output_type -> hookline.transform.v1alpha.LoadResponse
+	11, // 25: hookline.transform.v1alpha.TransformService.Unload:output_type -> hookline.transform.v1alpha.UnloadResponse
+	13, // 26: hookline.transform.v1alpha.TransformService.Run:output_type -> hookline.transform.v1alpha.RunResponse
+	21, // [21:27] is the sub-list for method output_type
+	15, // [15:21] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_transforms_transformpb_transform_proto_init() }
@@ -1018,7 +1305,7 @@ func file_transforms_transformpb_transform_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_transforms_transformpb_transform_proto_rawDesc), len(file_transforms_transformpb_transform_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   12,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

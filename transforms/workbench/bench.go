@@ -63,29 +63,38 @@ func (b *Bench) logged() []string {
 type Script struct {
 	Name   string // as it stands in positions
 	Path   string
-	Source []byte // what to run instead of what the file holds; nil: read it
+	Root   string             // the folder that imports must be in; "": the script's
+	Source []byte             // what [transforms.Transform.Source] was, to run without the disk; nil: read it
+	Tables *transforms.Tables // for ctx.lookup
 }
 
 // Run is one run of a script.
 type Run struct {
-	Outcome Outcome
-	Logs    []string
-	Took    time.Duration
+	Outcome  Outcome
+	Logs     []string
+	Took     time.Duration
+	Inputs   []string // paths of the files that the script is made of
+	Warnings []string // of loading it
 }
 
-func (b *Bench) compile(ctx context.Context, s Script) (*transforms.Transform, error) {
-	return b.engine.Compile(ctx, transforms.Script{Name: s.Name, Path: s.Path, Source: s.Source, Timeout: Timeout})
+func (b *Bench) compile(ctx context.Context, s Script, secrets map[string]string, tests bool) (*transforms.Transform, error) {
+	return b.engine.Compile(ctx, transforms.Script{
+		Name: s.Name, Path: s.Path, Root: s.Root, Source: s.Source, Timeout: Timeout,
+		Tables: s.Tables, Secrets: secrets, Tests: tests,
+	})
 }
 
 // Run runs a script on what is given. The error is a [*transforms.CompileError] if
 // the script cannot be loaded; what it throws is in the outcome.
 func (b *Bench) Run(ctx context.Context, s Script, given Given) (Run, error) {
-	t, err := b.compile(ctx, s)
+	t, err := b.compile(ctx, s, given.Secrets, false)
 	if err != nil {
 		return Run{}, err
 	}
 	defer t.Close()
-	return b.run(ctx, t, given)
+	run, err := b.run(ctx, t, given)
+	run.Inputs, run.Warnings = t.Inputs(), t.Warnings()
+	return run, err
 }
 
 func (b *Bench) run(ctx context.Context, t *transforms.Transform, given Given) (Run, error) {

@@ -59,23 +59,24 @@ func (b *Bench) Golden(ctx context.Context, s Script, update bool) ([]Result, er
 	if err != nil || len(pairs) == 0 {
 		return nil, err
 	}
-	t, err := b.compile(ctx, s)
+	t, err := b.compile(ctx, s, nil, false)
 	if err != nil {
 		return refused(s.Name, err)
 	}
 	defer t.Close()
+	s.Source = t.Source() // all pairs run the same
 	results := make([]Result, 0, len(pairs))
 	for _, p := range pairs {
 		if ctx.Err() != nil {
 			return results, context.Cause(ctx)
 		}
-		results = append(results, b.pair(ctx, t, s.Name, p, update))
+		results = append(results, b.pair(ctx, s, p, update))
 	}
 	return results, nil
 }
 
-func (b *Bench) pair(ctx context.Context, t *transforms.Transform, script string, p Pair, update bool) Result {
-	r := Result{File: script, Name: p.Name, Golden: true}
+func (b *Bench) pair(ctx context.Context, s Script, p Pair, update bool) Result {
+	r := Result{File: s.Name, Name: p.Name, Golden: true}
 	fail := func(format string, args ...any) Result {
 		r.Failure = fmt.Sprintf(format, args...)
 		return r
@@ -88,7 +89,7 @@ func (b *Bench) pair(ctx context.Context, t *transforms.Transform, script string
 	if err != nil {
 		return fail("%s: %v", p.In, err)
 	}
-	run, err := b.run(ctx, t, given)
+	run, err := b.Run(ctx, s, given)
 	r.Took, r.Logs = run.Took, run.Logs
 	if err != nil {
 		return fail("%s: %v", p.In, err)
