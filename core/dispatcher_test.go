@@ -26,7 +26,7 @@ func (f senderFunc) Deliver(ctx context.Context, m *transport.Message) transport
 
 type transformFunc func(ctx context.Context) (core.Shaped, error)
 
-func (f transformFunc) Transform(ctx context.Context, _ *core.Event, _ *core.Route, _ string) (core.Shaped, error) {
+func (f transformFunc) Transform(ctx context.Context, _ *core.Event, _ *core.Route, _ string, _ []byte) (core.Shaped, error) {
 	return f(ctx)
 }
 

@@ -41,7 +41,7 @@ func result(t testing.TB, e *transforms.Engine, body string) string {
 	}
 	defer tr.Close()
 	outcome := func() string {
-		shaped, err := tr.Transform(t.Context(), event(update), route, delivery)
+		shaped, err := tr.Transform(t.Context(), event(update), route, delivery, nil)
 		var script *core.ScriptError
 		switch {
 		case errors.As(err, &script):
@@ -294,10 +294,10 @@ func TestSecretsAreGrantedToARoute(t *testing.T) {
 			}
 		}
 	}
-	if _, err := none.Transform(t.Context(), event(update), route, delivery); err == nil || !strings.Contains(err.Error(), "routes.ehr.secrets grants none") {
+	if _, err := none.Transform(t.Context(), event(update), route, delivery, nil); err == nil || !strings.Contains(err.Error(), "routes.ehr.secrets grants none") {
 		t.Error(err)
 	}
-	shaped, err := both[0].Transform(t.Context(), event(`{"reject":1}`), route, delivery)
+	shaped, err := both[0].Transform(t.Context(), event(`{"reject":1}`), route, delivery, nil)
 	if err != nil || shaped.Reject == nil || *shaped.Reject != "[secret]" {
 		t.Errorf("%+v %v", shaped, err)
 	}
@@ -457,7 +457,7 @@ func BenchmarkLookup(b *testing.B) {
 		}
 		b.Run(fmt.Sprint(rows), func(b *testing.B) {
 			for b.Loop() {
-				if _, err := tr.Transform(context.Background(), event(update), route, delivery); err != nil {
+				if _, err := tr.Transform(context.Background(), event(update), route, delivery, nil); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -43,6 +43,14 @@ type Options struct {
 	// quote a record, so it must not end in the log of a daemon (invariant 7).
 	// Calls come concurrently.
 	ShowOutput func(script, deliveryID, text string)
+	// TrialKit is what ctx.trialkit reads from; nil: no hook has an API.
+	TrialKit TrialKit
+}
+
+// TrialKit reads from TrialKit's API for scripts. ctx is that of the event's
+// Transform, or made of it: it knows since when a read is of use to the event.
+type TrialKit interface {
+	Get(ctx context.Context, hook, path string) (json []byte, err error)
 }
 
 // Script is a transform as configured.

@@ -152,6 +152,15 @@ func (r *run) shape(out *pb.RunResponse) error {
 	if err != nil {
 		return &failure{text: "the event cannot be read: " + err.Error()}
 	}
+	if text := r.req.GetRecord(); len(text) > 0 {
+		record, err := decodeEvent(r.sandbox.rt, text)
+		if err != nil {
+			return &failure{text: "event.record cannot be read: " + err.Error()}
+		}
+		if err := event.ToObject(r.sandbox.rt).DefineDataProperty("record", record, goja.FLAG_TRUE, goja.FLAG_TRUE, goja.FLAG_TRUE); err != nil {
+			return err
+		}
+	}
 	ctx, err := r.context()
 	if err != nil {
 		return err

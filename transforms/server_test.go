@@ -169,7 +169,7 @@ func TestProcessFailures(t *testing.T) {
 // wantCode runs the transform; "" is for a payload.
 func wantCode(ctx context.Context, t *testing.T, tr *Transform, want core.Code) {
 	t.Helper()
-	shaped, err := tr.Transform(ctx, &core.Event{Hook: &core.Hook{}, Body: []byte(`{"trans_id":"1"}`)}, &core.Route{Name: "r"}, "d")
+	shaped, err := tr.Transform(ctx, &core.Event{Hook: &core.Hook{}, Body: []byte(`{"trans_id":"1"}`)}, &core.Route{Name: "r"}, "d", nil)
 	var script *core.ScriptError
 	switch {
 	case want == "" && (err != nil || string(shaped.Messages[0].Payload) != "1"):

@@ -66,14 +66,15 @@ func (t *Transform) Close() { t.closed.Do(func() { t.engine.release(t.req) }) }
 
 // Transform runs the script on an event: at most for its timeout, from when its
 // turn comes, and not beyond ctx's deadline. ctx's cancellation is not passed on.
+// The script finds record, if it is not nil, in event.record.
 //
 // If the process ends during the run, whoever is to blame, the script runs again
 // on the next process; it gives the same bytes (invariant 9). A run that the
 // process had to be killed for is not repeated.
-func (t *Transform) Transform(ctx context.Context, ev *core.Event, route *core.Route, deliveryID string) (core.Shaped, error) {
+func (t *Transform) Transform(ctx context.Context, ev *core.Event, route *core.Route, deliveryID string, record []byte) (core.Shaped, error) {
 	req := &pb.RunRequest{
 		ScriptId: t.req.GetScriptId(),
-		Body:     ev.Body, Kind: string(ev.Kind),
+		Body:     ev.Body, Record: record, Kind: string(ev.Kind),
 		Hook: ev.Hook.Name, Study: ev.Hook.Study, Stage: string(ev.Hook.Stage), Route: route.Name,
 		EventId: ev.ID, DeliveryId: deliveryID, Ref: ev.Ref, ReceivedAt: timestamppb.New(ev.ReceivedAt),
 	}

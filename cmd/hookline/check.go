@@ -119,6 +119,13 @@ func printReport(w io.Writer, r *app.CheckReport) {
 		}
 		fmt.Fprintf(w, "transform of %s compiles%s (sha256 %.12s)\n", s.Route, golden, s.SHA256)
 	}
+	for _, t := range r.TrialKit {
+		use := "for ctx.trialkit only: no route has enrich = true"
+		if len(t.Routes) > 0 {
+			use = "and enriches " + strings.Join(t.Routes, ", ")
+		}
+		fmt.Fprintf(w, "hook %s reads %s/%s, %s (not tried)\n", t.Hook, strings.TrimSuffix(t.URL, "/"), t.Record, use)
+	}
 	for _, cert := range r.Certificates {
 		fmt.Fprintf(w, "certificate %s is valid until %s (%d days)\n", cert.File, cert.NotAfter.Format("2006-01-02"), cert.DaysLeft)
 	}

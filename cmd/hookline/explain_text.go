@@ -272,6 +272,12 @@ func explainDelivery(w *bytes.Buffer, e *admin.Explanation, d *admin.ExplainedDe
 	for _, f := range deliveryFacts(e, d) {
 		fmt.Fprintf(w, "  %-16s %s\n", strings.ToLower(f.Name), printable(f.Value))
 	}
+	if note := readNote(d); note != "" {
+		fmt.Fprintf(w, "  read: %s\n", printable(note))
+	}
+	if d.Read != nil {
+		write(w, d.Read.Content)
+	}
 	printHistory(w, d.History)
 	for _, n := range slices.Sorted(maps.Keys(d.Replies)) {
 		r := d.Replies[n]
@@ -289,6 +295,17 @@ func explainDelivery(w *bytes.Buffer, e *admin.Explanation, d *admin.ExplainedDe
 		}
 		write(w, m.Payload)
 	}
+}
+
+// readNote says when the record was read, or why it is not there.
+func readNote(d *admin.ExplainedDelivery) string {
+	switch {
+	case d.Read != nil:
+		return fmt.Sprintf("the record as TrialKit gave it at %s, %s", d.Read.At, measure(d.Read.Content))
+	case d.ReadPruned:
+		return "the record of this event was deleted, as its age called for"
+	}
+	return ""
 }
 
 // sentNote says what stands for the messages that are not shown.

@@ -65,6 +65,7 @@ type App struct {
 	live      map[*generation]struct{} // current, and those that finish their last events
 	engine    *transforms.Engine
 	gates     map[string]gate
+	reader    reader
 	retiring  sync.WaitGroup // the goroutines that wait for that
 
 	stop     sync.Once
@@ -87,6 +88,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	}
 	c := a.current.config
 	a.live[a.current] = struct{}{}
+	a.reader.use(a.current)
 	if err := a.observeBy(c); err != nil {
 		return nil, err
 	}
@@ -270,6 +272,9 @@ func (a *App) cutShort() {
 		a.killChildren()
 		a.reloading.Lock()
 		engine := a.engine
+		for g := range a.live {
+			g.trialkit.Close() // what waits for a record
+		}
 		a.reloading.Unlock()
 		if engine != nil {
 			engine.Stop() // an event that lost it would wait for the next process
@@ -386,6 +391,7 @@ func (a *App) Reload(ctx context.Context) (err error) {
 	}
 	a.setLevel(c)
 	a.observe(next)
+	a.reader.use(next)
 	a.current = next
 	a.live[next] = struct{}{}
 	drained := a.server.Use(next.set)

@@ -7,6 +7,8 @@ import (
 	"runtime"
 	"runtime/debug"
 
+	"github.com/hookline/hookline/core/config"
+	"github.com/hookline/hookline/core/trialkit"
 	"github.com/hookline/hookline/plugins"
 	"github.com/hookline/hookline/plugins/http"
 	"github.com/hookline/hookline/plugins/transport"
@@ -17,6 +19,37 @@ import (
 // all implementations.
 var builtIn = map[string]func() transport.Transport{
 	"http": func() transport.Transport { return http.New(http.WithVersion(Version())) },
+}
+
+// newTrialKit makes the reader of TrialKit's API for the hooks that have one.
+func newTrialKit(c *config.Config, problems *problems) *trialkit.Client {
+	var hooks []trialkit.Options
+	for _, h := range c.Hooks {
+		t := h.TrialKit
+		if t == nil {
+			continue
+		}
+		o := trialkit.Options{
+			Hook: h.Name, URL: t.URL, Email: t.Email, AccessKeyHeader: t.AccessKeyHeader,
+			RecordPath: t.RecordPath, FormIDField: t.FormIDField, Timeout: t.Timeout, MaxReply: t.MaxReply,
+			CAFile: t.CAFile, Version: Version(),
+		}
+		for _, secret := range []struct {
+			key, ref string
+			out      *string
+		}{{"password", t.Password, &o.Password}, {"access_key", t.AccessKey, &o.AccessKey}} {
+			var err error
+			if *secret.out, err = c.Resolve(secret.ref); err != nil {
+				problems.add("hooks.%s.trialkit.%s: %w", h.Name, secret.key, err)
+			}
+		}
+		hooks = append(hooks, o)
+	}
+	client, err := trialkit.New(hooks)
+	if err != nil {
+		problems.add("%w", err)
+	}
+	return client
 }
 
 // Version is the module's version, or the commit that it was built from.

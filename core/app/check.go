@@ -25,6 +25,7 @@ type CheckReport struct {
 	Routes       []string            `json:"routes"`
 	Transports   []TransportReport   `json:"transports"`
 	Scripts      []ScriptReport      `json:"scripts"`
+	TrialKit     []TrialKitReport    `json:"trialkit"`
 	Certificates []CertificateReport `json:"certificates"`
 	Journal      JournalReport       `json:"journal"`
 	Alerts       string              `json:"alerts,omitempty"` // the transport that they go to
@@ -60,6 +61,15 @@ type ScriptReport struct {
 	Golden int    `json:"golden"` // how many pairs it has
 }
 
+// TrialKitReport is how a hook reads from TrialKit's API. Nothing was asked of it: a
+// record to ask for is not known.
+type TrialKitReport struct {
+	Hook   string   `json:"hook"`
+	URL    string   `json:"url"`
+	Record string   `json:"record_path"`
+	Routes []string `json:"enrich"` // that enrich the hook's events
+}
+
 // CertificateReport is a certificate of the hook endpoint or of the admin API.
 type CertificateReport struct {
 	File     string    `json:"file"`
@@ -91,10 +101,19 @@ func Check(ctx context.Context, c *config.Config, log *slog.Logger, probe bool) 
 	a.current = g
 	r := &CheckReport{
 		Revision: c.Revision, Warnings: append([]string{}, c.Warnings...),
-		Hooks: []string{}, Routes: []string{}, Transports: []TransportReport{}, Scripts: []ScriptReport{}, Certificates: []CertificateReport{},
+		Hooks: []string{}, Routes: []string{}, Transports: []TransportReport{}, Scripts: []ScriptReport{}, TrialKit: []TrialKitReport{}, Certificates: []CertificateReport{},
 	}
 	for _, h := range c.Hooks {
 		r.Hooks = append(r.Hooks, h.Name)
+		if t := h.TrialKit; t != nil {
+			report := TrialKitReport{Hook: h.Name, URL: t.URL, Record: t.RecordPath, Routes: []string{}}
+			for _, route := range c.Routes {
+				if route.Enrich && route.Serves(h.Name) {
+					report.Routes = append(report.Routes, route.Name)
+				}
+			}
+			r.TrialKit = append(r.TrialKit, report)
+		}
 	}
 	for _, route := range c.Routes {
 		r.Routes = append(r.Routes, route.Name)

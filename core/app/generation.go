@@ -19,6 +19,7 @@ import (
 	"github.com/hookline/hookline/core/admin"
 	"github.com/hookline/hookline/core/config"
 	"github.com/hookline/hookline/core/ingest"
+	"github.com/hookline/hookline/core/trialkit"
 	"github.com/hookline/hookline/plugins"
 	"github.com/hookline/hookline/plugins/host"
 	"github.com/hookline/hookline/plugins/transport"
@@ -35,6 +36,7 @@ type generation struct {
 	transports map[string]*running
 	scripts    map[string]*transforms.Transform // by route
 	golden     map[string]int                   // pairs of each route's script that it passed
+	trialkit   *trialkit.Client                 // nil if it could not be made
 }
 
 // running is a transport's process with what it was started from: the next
@@ -72,6 +74,7 @@ func (a *App) build(ctx context.Context, c *config.Config, old *generation, sour
 
 	g.set = &ingest.Set{Hooks: a.hooks(c, &problems)}
 	g.users = adminUsers(c, &problems)
+	g.trialkit = newTrialKit(c, &problems)
 	a.compileScripts(ctx, g, sources, &problems)
 	if sources == nil { // what was accepted once had passed
 		a.testScripts(ctx, g, &problems)
@@ -143,9 +146,26 @@ func (a *App) scriptEngine(ctx context.Context) (*transforms.Engine, error) {
 		return nil, err
 	}
 	a.engine, err = transforms.Start(ctx, transforms.Options{
-		Command: command, Log: a.log, ShowOutput: a.options.ShowScriptOutput,
+		Command: command, Log: a.log, ShowOutput: a.options.ShowScriptOutput, TrialKit: &a.reader,
 	})
 	return a.engine, err
+}
+
+// reader is what ctx.trialkit reads from: the scripts' process outlives generations,
+// and the newest one knows the hooks best.
+type reader struct {
+	of atomic.Pointer[trialkit.Client]
+}
+
+func (r *reader) use(g *generation) { r.of.Store(g.trialkit) }
+
+// Get implements [transforms.TrialKit].
+func (r *reader) Get(ctx context.Context, hook, path string) ([]byte, error) {
+	client := r.of.Load()
+	if client == nil {
+		return nil, errors.New("the daemon has not started yet")
+	}
+	return client.Get(ctx, hook, path)
 }
 
 // startTransports starts what old does not run already, all at once: each takes
@@ -298,6 +318,9 @@ func (a *App) dispatch(g *generation) *core.Dispatcher {
 		route := coreRoute(r, transports[r.Transport])
 		if script := g.scripts[r.Name]; script != nil {
 			route.Transformer, route.Script = script, script.Hash()
+			if r.Enrich {
+				route.Enricher = g.trialkit
+			}
 		}
 		d.Router.Routes = append(d.Router.Routes, route)
 	}
@@ -348,12 +371,15 @@ func (a *App) gate(t config.Transport) *core.Gate {
 	return g
 }
 
-// release gives up the scripts, which every generation has for itself, and ends
-// the processes that no other generation uses. An event may still be in flight on
+// release gives up the scripts and the readers of TrialKit's API, which every
+// generation has for itself, and ends the processes that no other generation uses. An event may still be in flight on
 // a generation before the last: a process lasts as long as any that has it.
 func (g *generation) release() {
 	for _, script := range g.scripts {
 		script.Close()
+	}
+	if g.trialkit != nil {
+		g.trialkit.Close()
 	}
 	var stops sync.WaitGroup
 	for _, t := range g.transports {

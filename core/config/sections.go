@@ -115,6 +115,7 @@ func (c *Config) addHook(name string) fields {
 		"dedup":           between(&h.Dedup, 0, maxDedup),
 		"retention":       section(h.Retention.fields()),
 		"quiet_after":     between(&h.QuietAfter, 0, maxQuiet),
+		"trialkit":        trialkit(&h.TrialKit),
 	}
 }
 
@@ -150,7 +151,7 @@ func (c *Config) addRoute(name string) fields {
 		Retry: core.Retry{Initial: 2 * time.Second, Factor: 2, Max: 10 * time.Minute, MaxAge: 3 * day},
 	})
 	r := &c.Routes[len(c.Routes)-1]
-	return withLater("routes", fields{
+	return fields{
 		"hooks":          strs(&r.Hooks),
 		"events":         textuals(&r.Events, nil),
 		"forms":          textuals(&r.Forms, &r.forms),
@@ -160,6 +161,7 @@ func (c *Config) addRoute(name string) fields {
 		"timeout":        duration(&r.Timeout, maxWait),
 		"script_timeout": duration(&r.ScriptTimeout, maxWait),
 		"secrets":        grants(&r.Secrets),
+		"enrich":         boolean(&r.Enrich),
 
 		"mode":       either(&r.Async, "sync", "async"),
 		"on_timeout": either(&r.AcceptOnTimeout, "fail", "accept"),
@@ -168,7 +170,7 @@ func (c *Config) addRoute(name string) fields {
 		"on_failure": either(&r.StopOnFailure, "retry", "stop"),
 		"on_blocked": either(&r.FailBlocked, "accept", "fail"),
 		"retry":      section(retryFields(&r.Retry)),
-	})
+	}
 }
 
 func retryFields(r *core.Retry) fields {

@@ -238,7 +238,7 @@ func actOn(t tx, do *doing, res *ActResult) (found []core.Promotion, done acted,
 		res.Was = core.State(r.str(2))
 		d = subject{
 			seq: r.int(0), lane: r.str(1), head: r.flag(3), open: r.flag(4), route: r.str(5), event: r.str(6),
-			eventSeq: r.int(7), shape: core.Shape(r.int(8)), record: r.str(9), pruned: r.flag(10),
+			eventSeq: r.int(7), shape: core.Shape(r.int(8)), record: r.str(9), pruned: r.int(10)&(prunedBody|prunedSent) != 0,
 		}
 	}})
 	if err != nil {

@@ -291,7 +291,7 @@ func TestNewerSchema(t *testing.T) {
 		}
 		_ = s.Close()
 		var newer *NewerSchemaError
-		if _, err := Open(context.Background(), Options{URL: url}); !errors.As(err, &newer) || newer.Have != 99 || newer.Know != 2 {
+		if _, err := Open(context.Background(), Options{URL: url}); !errors.As(err, &newer) || newer.Have != 99 || newer.Know != 3 {
 			t.Fatal(err)
 		}
 	})

@@ -192,6 +192,8 @@ type auditedDelivery struct {
 	row, text                 string
 	attempts                  map[int]string // set to "" once seen
 	messages                  []string
+	snapshot                  string // set to "" once seen
+	snapshotVersion           int64
 	seen                      bool
 }
 
@@ -203,7 +205,7 @@ func verify(read snapshot) (*Verification, error) {
 	}
 	v.Heads, v.Findings = map[string]Head{}, []Finding{}
 	for _, step := range []func() error{
-		v.chains, v.eventRows, v.deliveryRows, v.answerRows, v.attemptRows, v.messageRows, v.actRows, v.acceptedRows,
+		v.chains, v.eventRows, v.deliveryRows, v.answerRows, v.attemptRows, v.messageRows, v.snapshotRows, v.actRows, v.acceptedRows,
 	} {
 		if err := step(); err != nil {
 			return nil, err
@@ -329,6 +331,9 @@ func (v *verifier) note(e *AuditEntry) {
 		if e.Messages != nil {
 			d.messages = e.Messages
 		}
+		if e.Snapshot != "" && e.Version >= d.snapshotVersion { // a later one has replaced it
+			d.snapshot, d.snapshotVersion = e.Snapshot, e.Version
+		}
 	case auditAct:
 		if e.Row == "" {
 			return // about no delivery: it is in the audit only
@@ -344,6 +349,8 @@ func (v *verifier) note(e *AuditEntry) {
 				ev.pruned |= prunedBody
 			case "sent":
 				ev.pruned |= prunedSent
+			case "enriched":
+				ev.pruned |= prunedRecord
 			case "events":
 				ev.gone = true
 			}
@@ -521,6 +528,30 @@ func (v *verifier) messageRows() error {
 	})
 }
 
+func (v *verifier) snapshotRows() error {
+	const text = `select d.id, s.read_at, s.record, s.delivery_seq, e.id, e.salt,
+			case when s.event_seq = d.event_seq and s.hook = d.hook then 1 else 0 end
+		from snapshots s left join deliveries d on d.seq = s.delivery_seq left join events e on e.seq = d.event_seq
+		order by s.delivery_seq`
+	return v.read(text, func(r row) {
+		v.Rows++
+		id := r.str(0)
+		d := v.deliveries[id]
+		switch {
+		case r.null(0) || d == nil:
+			v.find("extra", "snapshots", strconv.FormatInt(r.int(3), 10), "its delivery is not there")
+			return
+		case v.event(r.str(4)).pruned&prunedRecord != 0:
+			v.find("extra", "snapshots", id, "it was pruned, and is there again")
+		case d.snapshot == "":
+			v.find("extra", "snapshots", id, "nobody has written it")
+		case digest(r.bytes(5), r.int(1), r.bytes(2)) != d.snapshot || !r.flag(6):
+			v.find("altered", "snapshots", id, "it is not the record that was read, or not when, or is another event's")
+		}
+		d.snapshot = ""
+	})
+}
+
 // rows compares a table whose rows never change.
 func (v *verifier) rows(table, id string, r row) {
 	v.Rows++
@@ -607,6 +638,9 @@ func (v *verifier) missing() {
 			if sum != "" && e.pruned&prunedSent == 0 {
 				v.find("missing", "messages", fmt.Sprintf("%s/%d", id, n), "it was written, and is gone")
 			}
+		}
+		if d.snapshot != "" && e.pruned&prunedRecord == 0 {
+			v.find("missing", "snapshots", id, "it was read, and is gone")
 		}
 	}
 	for _, table := range slices.Sorted(maps.Keys(v.once)) {

@@ -35,8 +35,23 @@ func fill(t testing.TB, s *Store, events int) {
 		p.Shape, p.Contents = core.ShapeMessages, []core.Content{
 			{Payload: []byte(`{"n":1}`), Key: "k", Headers: map[string]string{"x-a": "1"}}, {Payload: []byte("two")},
 		}
+		snapshot := &core.Snapshot{Record: []byte(`{"form_id":"7"}`), ReadAt: time.Now()}
+		if i%10 == 6 { // skipped by what the record says
+			p.Shape, p.Contents = core.ShapeOpen, nil
+		}
 		if err := s.Begin(ctx, &core.Entry{Event: ev, Deliveries: []*core.Placement{p}}); err != nil {
 			t.Fatal(err)
+		}
+		switch i % 10 {
+		case 5:
+			p.Snapshot = snapshot
+			if err := s.Shaped(ctx, p.Delivery); err != nil {
+				t.Fatal(err)
+			}
+		case 6:
+			p.Snapshot = snapshot
+			s.Settle(p.Delivery, core.Settlement{State: core.StateSkipped, Code: core.Skipped, Reason: "not wanted"})
+			continue
 		}
 		set := core.Settlement{State: core.StateDelivered, Code: transport.Delivered, Attempts: []core.Attempt{{
 			N: 1, Start: time.Now(), Took: time.Millisecond,
@@ -141,6 +156,11 @@ var tampers = []tamper{
 	{"update messages set payload = {blob} where delivery_seq = %d and n = 1", "altered", "messages", "select d.id || '/1' from deliveries d join messages t on t.delivery_seq = d.seq and t.n = 1 where d.seq = %d"},
 	{"update messages set headers = '{}' where delivery_seq = %d and n = 0", "altered", "messages", "select d.id || '/0' from deliveries d join messages t on t.delivery_seq = d.seq and t.n = 0 where d.seq = %d"},
 	{"delete from messages where delivery_seq = %d and n = 0", "missing", "messages", "select d.id || '/0' from deliveries d join messages t on t.delivery_seq = d.seq and t.n = 0 where d.seq = %d"},
+	{"update snapshots set record = {blob} where delivery_seq = %d", "altered", "snapshots", "select d.id from deliveries d join snapshots s on s.delivery_seq = d.seq where d.seq = %d"},
+	{"update snapshots set read_at = read_at - 1 where delivery_seq = %d", "altered", "snapshots", "select d.id from deliveries d join snapshots s on s.delivery_seq = d.seq where d.seq = %d"},
+	{"update snapshots set event_seq = event_seq + 1 where delivery_seq = %d", "altered", "snapshots", "select d.id from deliveries d join snapshots s on s.delivery_seq = d.seq where d.seq = %d"},
+	{"delete from snapshots where delivery_seq = %d", "missing", "snapshots", "select d.id from deliveries d join snapshots s on s.delivery_seq = d.seq where d.seq = %d"},
+	{"insert into snapshots select seq, event_seq, hook, 7, {blob} from deliveries where seq = %d", "extra", "snapshots", "select d.id from deliveries d left join snapshots s on s.delivery_seq = d.seq where s.delivery_seq is null and d.seq = %d"},
 	{"update acts set actor = 'x' where seq = %d", "missing", "acts", ""},
 	{"delete from acts where seq = %d", "missing", "acts", ""},
 	{"update accepted set revision = 'x' where seq = %d", "extra", "accepted", "select cast(seq as text) from accepted where seq = %d"},

@@ -721,16 +721,19 @@ type RunRequest struct {
 	// The time for waiting and running together.
 	Budget *durationpb.Duration `protobuf:"bytes,3,opt,name=budget,proto3" json:"budget,omitempty"`
 	// The event's body, JSON as it was sent.
-	Body          []byte                 `protobuf:"bytes,4,opt,name=body,proto3" json:"body,omitempty"`
-	Kind          string                 `protobuf:"bytes,5,opt,name=kind,proto3" json:"kind,omitempty"`
-	Hook          string                 `protobuf:"bytes,6,opt,name=hook,proto3" json:"hook,omitempty"`
-	Study         string                 `protobuf:"bytes,7,opt,name=study,proto3" json:"study,omitempty"`
-	Stage         string                 `protobuf:"bytes,8,opt,name=stage,proto3" json:"stage,omitempty"`
-	Route         string                 `protobuf:"bytes,9,opt,name=route,proto3" json:"route,omitempty"`
-	EventId       string                 `protobuf:"bytes,10,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
-	DeliveryId    string                 `protobuf:"bytes,11,opt,name=delivery_id,json=deliveryId,proto3" json:"delivery_id,omitempty"`
-	Ref           string                 `protobuf:"bytes,12,opt,name=ref,proto3" json:"ref,omitempty"`
-	ReceivedAt    *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=received_at,json=receivedAt,proto3" json:"received_at,omitempty"`
+	Body       []byte                 `protobuf:"bytes,4,opt,name=body,proto3" json:"body,omitempty"`
+	Kind       string                 `protobuf:"bytes,5,opt,name=kind,proto3" json:"kind,omitempty"`
+	Hook       string                 `protobuf:"bytes,6,opt,name=hook,proto3" json:"hook,omitempty"`
+	Study      string                 `protobuf:"bytes,7,opt,name=study,proto3" json:"study,omitempty"`
+	Stage      string                 `protobuf:"bytes,8,opt,name=stage,proto3" json:"stage,omitempty"`
+	Route      string                 `protobuf:"bytes,9,opt,name=route,proto3" json:"route,omitempty"`
+	EventId    string                 `protobuf:"bytes,10,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
+	DeliveryId string                 `protobuf:"bytes,11,opt,name=delivery_id,json=deliveryId,proto3" json:"delivery_id,omitempty"`
+	Ref        string                 `protobuf:"bytes,12,opt,name=ref,proto3" json:"ref,omitempty"`
+	ReceivedAt *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=received_at,json=receivedAt,proto3" json:"received_at,omitempty"`
+	// The record that the event is about, JSON as TrialKit gave it; empty: the
+	// route does not enrich.
+	Record        []byte `protobuf:"bytes,20,opt,name=record,proto3" json:"record,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -852,6 +855,13 @@ func (x *RunRequest) GetRef() string {
 func (x *RunRequest) GetReceivedAt() *timestamppb.Timestamp {
 	if x != nil {
 		return x.ReceivedAt
+	}
+	return nil
+}
+
+func (x *RunRequest) GetRecord() []byte {
+	if x != nil {
+		return x.Record
 	}
 	return nil
 }
@@ -1168,7 +1178,7 @@ const file_transforms_transformpb_transform_proto_rawDesc = "" +
 	"\x04file\x18\x05 \x01(\tR\x04file\",\n" +
 	"\rUnloadRequest\x12\x1b\n" +
 	"\tscript_id\x18\x01 \x01(\tR\bscriptId\"\x10\n" +
-	"\x0eUnloadResponse\"\x9a\x03\n" +
+	"\x0eUnloadResponse\"\xb2\x03\n" +
 	"\n" +
 	"RunRequest\x12\x1b\n" +
 	"\tscript_id\x18\x01 \x01(\tR\bscriptId\x123\n" +
@@ -1186,7 +1196,8 @@ const file_transforms_transformpb_transform_proto_rawDesc = "" +
 	"deliveryId\x12\x10\n" +
 	"\x03ref\x18\f \x01(\tR\x03ref\x12;\n" +
 	"\vreceived_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"receivedAt\"\x91\x02\n" +
+	"receivedAt\x12\x16\n" +
+	"\x06record\x18\x14 \x01(\fR\x06record\"\x91\x02\n" +
 	"\vRunResponse\x12?\n" +
 	"\bmessages\x18\x01 \x03(\v2#.hookline.transform.v1alpha.ContentR\bmessages\x124\n" +
 	"\x04skip\x18\x02 \x01(\v2 .hookline.transform.v1alpha.WordR\x04skip\x128\n" +

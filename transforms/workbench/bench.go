@@ -5,6 +5,8 @@ package workbench
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -26,14 +28,15 @@ type Options struct {
 type Bench struct {
 	engine *transforms.Engine
 
-	mu   sync.Mutex
-	logs []string // of the run that is on
+	mu      sync.Mutex
+	logs    []string                   // of the run that is on
+	answers map[string]json.RawMessage // of TrialKit, for it
 }
 
 // Start starts the script process. Stop ends it.
 func Start(ctx context.Context, o Options) (*Bench, error) {
 	b := &Bench{}
-	engine, err := transforms.Start(ctx, transforms.Options{Command: o.Command, Log: o.Log, ShowOutput: b.show})
+	engine, err := transforms.Start(ctx, transforms.Options{Command: o.Command, Log: o.Log, ShowOutput: b.show, TrialKit: b})
 	if err != nil {
 		return nil, err
 	}
@@ -48,6 +51,23 @@ func (b *Bench) show(_, _, text string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.logs = append(b.logs, text)
+}
+
+// answer sets what TrialKit answers.
+func (b *Bench) answer(answers map[string]json.RawMessage) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.answers = answers
+}
+
+// Get answers in the place of TrialKit's API with what a run is given.
+func (b *Bench) Get(_ context.Context, _, path string) ([]byte, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if answer, ok := b.answers[path]; ok {
+		return answer, nil
+	}
+	return nil, fmt.Errorf("no answer is given for %q: write \"trialkit\": {%q: ...} beside the event", path, path)
 }
 
 // logged takes what was logged since the last time.
@@ -102,9 +122,10 @@ func (b *Bench) run(ctx context.Context, t *transforms.Transform, given Given) (
 	if err != nil {
 		return Run{}, err
 	}
+	b.answer(given.TrialKit)
 	b.logged()
 	begin := time.Now()
-	shaped, err := t.Transform(ctx, ev, route, deliveryID)
+	shaped, err := t.Transform(ctx, ev, route, deliveryID, given.Record)
 	run := Run{Took: time.Since(begin), Logs: b.logged()}
 	run.Outcome, err = outcomeOf(shaped, err)
 	run.Logs = withoutThrown(run.Logs, run.Outcome.Error)

@@ -58,7 +58,7 @@ func (b *Bench) ask(ctx context.Context, t *transforms.Transform, request map[st
 	}
 	b.logged()
 	begin := time.Now()
-	shaped, err := t.Transform(ctx, ev, &core.Route{Name: StandIn.Route}, StandIn.DeliveryID)
+	shaped, err := t.Transform(ctx, ev, &core.Route{Name: StandIn.Route}, StandIn.DeliveryID, nil)
 	r := Result{Took: time.Since(begin), Logs: b.logged()}
 	outcome, err := outcomeOf(shaped, err)
 	if err != nil {
