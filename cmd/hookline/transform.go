@@ -54,6 +54,67 @@ func nameOf(path string) string {
 	return filepath.ToSlash(name)
 }
 
+// lookups are the tables that scripts run with.
+type lookups struct {
+	folder string                        // --lookups
+	read   map[string]*transforms.Tables // by folder
+}
+
+func (l *lookups) add(c *cobra.Command) {
+	c.Flags().StringVar(&l.folder, "lookups", "", "`FOLDER` of the files for ctx.lookup; otherwise the nearest folder named lookups, beside the script or above it")
+	_ = c.MarkFlagDirname("lookups")
+}
+
+// of finds and reads the tables for a script. It looks no higher than the folder
+// that one works in.
+func (l *lookups) of(script string) (*transforms.Tables, error) {
+	folder := l.folder
+	if folder == "" {
+		here, err := os.Getwd()
+		if err != nil {
+			return nil, err
+		}
+		path, err := filepath.Abs(script)
+		if err != nil {
+			return nil, err
+		}
+		for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
+			if info, err := os.Stat(filepath.Join(dir, "lookups")); err == nil && info.IsDir() {
+				folder = filepath.Join(dir, "lookups")
+				break
+			}
+			if dir == here || dir == filepath.Dir(dir) {
+				return nil, nil
+			}
+		}
+	}
+	return l.from(folder)
+}
+
+func (l *lookups) from(folder string) (*transforms.Tables, error) {
+	if t := l.read[folder]; t != nil {
+		return t, nil
+	}
+	t, err := transforms.ReadTables(folder)
+	if err != nil {
+		return nil, fmt.Errorf("lookups in %s: %w", nameOf(folder), err)
+	}
+	if l.read == nil {
+		l.read = map[string]*transforms.Tables{}
+	}
+	l.read[folder] = t
+	return t, nil
+}
+
+// rootOf is the folder that a script's imports must be in: the one that one works
+// in, or the script's own if it is elsewhere.
+func rootOf(script string) string {
+	if filepath.IsAbs(nameOf(script)) {
+		return filepath.Dir(script)
+	}
+	return "."
+}
+
 var position = regexp.MustCompile(`^(.+):(\d+):(\d+)$`)
 
 // withExcerpt is an error of a script with the line that it stands in, as the

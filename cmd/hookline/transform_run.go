@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/hookline/hookline/core"
 	"github.com/hookline/hookline/core/app"
 	"github.com/hookline/hookline/core/config"
+	"github.com/hookline/hookline/transforms"
 	"github.com/hookline/hookline/transforms/workbench"
 )
 
@@ -26,6 +28,7 @@ type trial struct {
 	script        string
 	event, record string
 	route         string
+	lookups       lookups
 	watch, asJSON bool
 }
 
@@ -59,6 +62,7 @@ failed; 2: the command line or a file is wrong.`,
 		RunE: func(c *cobra.Command, _ []string) error { return t.run(c) },
 	}
 	t.flags.add(c)
+	t.lookups.add(c)
 	f := c.Flags()
 	f.StringVar(&t.event, "event", string(core.Update), "`FILE` with the event (- for standard input), or insert, update or review for a sample")
 	f.StringVar(&t.record, "record", "", "`FILE` with the record: event.record, as routes with enrich = true have it")
@@ -88,7 +92,8 @@ func (t *trial) run(c *cobra.Command) error {
 				fmt.Fprintln(c.OutOrStdout(), text)
 			}
 		}
-		fmt.Fprintf(c.OutOrStdout(), "── %s, watching %s ──\n", time.Now().Format(time.TimeOnly), strings.Join(names(files), ", "))
+		files = existing(files)
+		fmt.Fprintf(c.OutOrStdout(), "── %s, watching %s ──\n", time.Now().Format(time.TimeOnly), strings.Join(files, ", "))
 		if !changed(c.Context(), files) {
 			return nil
 		}
@@ -110,10 +115,17 @@ func changed(ctx context.Context, files []string) bool {
 	return true
 }
 
-func names(files []string) []string {
-	out := make([]string, len(files))
-	for i, f := range files {
-		out[i] = nameOf(f)
+// existing are the files by their short names, each once. One that an import has
+// looked for in vain is watched as its folder is: a change there may mend it.
+func existing(files []string) []string {
+	var out []string
+	for _, f := range files {
+		if _, err := os.Stat(f); err != nil {
+			f = filepath.Dir(f)
+		}
+		if name := nameOf(f); !slices.Contains(out, name) {
+			out = append(out, name)
+		}
 	}
 	return out
 }
@@ -126,8 +138,15 @@ func (t *trial) once(c *cobra.Command, bench *workbench.Bench) (files []string, 
 		return files, usage(err)
 	}
 	run, err := bench.Run(c.Context(), script, given)
+	files = append(files, run.Inputs...)
+	if refused, ok := errors.AsType[*transforms.CompileError](err); ok {
+		files = append(files, refused.Inputs...)
+	}
 	if err != nil {
 		return files, scriptError(err)
+	}
+	for _, warning := range run.Warnings {
+		fmt.Fprintln(c.ErrOrStderr(), "warning:", warning)
 	}
 	if t.asJSON {
 		err = printRunJSON(c.OutOrStdout(), run)
@@ -142,8 +161,10 @@ func (t *trial) once(c *cobra.Command, bench *workbench.Bench) (files []string, 
 
 // read gathers what the run needs.
 func (t *trial) read(c *cobra.Command) (script workbench.Script, given workbench.Given, files []string, err error) {
+	t.lookups.read = nil // --watch: the files may have changed
 	path := t.script
 	var names workbench.Names
+	var secrets map[string]string
 	if t.route != "" {
 		cfg, err := t.flags.load()
 		files = append(files, t.flags.path)
@@ -160,9 +181,27 @@ func (t *trial) read(c *cobra.Command) (script workbench.Script, given workbench
 			}
 		}
 		names = namesOf(cfg, route)
+		if secrets, err = cfg.Secrets(route); err != nil {
+			return script, given, files, err
+		}
+		if t.lookups.folder == "" && cfg.Transforms.Lookups != "" {
+			script.Tables, err = t.lookups.from(cfg.Transforms.Lookups)
+			if err != nil {
+				return script, given, files, err
+			}
+		}
+		script.Root = cfg.Dir
 	}
-	script = workbench.Script{Name: nameOf(path), Path: path}
+	script.Name, script.Path = nameOf(path), path
+	if script.Root == "" {
+		script.Root = rootOf(path)
+	}
 	files = append(files, path)
+	if script.Tables == nil {
+		if script.Tables, err = t.lookups.of(path); err != nil {
+			return script, given, files, err
+		}
+	}
 
 	var text []byte
 	if kind := core.Kind(t.event); slices.Contains(core.Kinds, kind) {
@@ -180,6 +219,9 @@ func (t *trial) read(c *cobra.Command) (script workbench.Script, given workbench
 		return script, given, files, fmt.Errorf("--event %s: %w", t.event, err)
 	}
 	given.Names = given.Names.Or(names)
+	if given.Secrets == nil {
+		given.Secrets = secrets
+	}
 	if t.record != "" {
 		files = append(files, t.record)
 		if given.Record, err = os.ReadFile(t.record); err != nil {

@@ -18,6 +18,7 @@ import (
 func transformTestCommand() *cobra.Command {
 	var update, asJSON bool
 	var junit string
+	var tables lookups
 	c := &cobra.Command{
 		Use: "test [FOLDER|FILE]...", Short: "Run the golden pairs and the tests of transforms",
 		Long: `Run the golden pairs and the tests of the transforms in a folder and below it; without
@@ -49,7 +50,7 @@ Exit code 0: all passed; 1: one failed, or there are none; 2: the command line i
 			if asJSON {
 				out = io.Discard
 			}
-			report, err := runSuites(c, out, suites, update)
+			report, err := runSuites(c, out, suites, &tables, update)
 			if err != nil {
 				return err
 			}
@@ -69,6 +70,7 @@ Exit code 0: all passed; 1: one failed, or there are none; 2: the command line i
 			return nil
 		},
 	}
+	tables.add(c)
 	f := c.Flags()
 	f.BoolVar(&update, "update", false, "write what comes of the golden pairs into their files; look at the difference before you keep it")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
@@ -84,7 +86,7 @@ type testReport struct {
 }
 
 // runSuites runs the tests and prints each as it ends.
-func runSuites(c *cobra.Command, out io.Writer, suites []workbench.Suite, update bool) (*testReport, error) {
+func runSuites(c *cobra.Command, out io.Writer, suites []workbench.Suite, tables *lookups, update bool) (*testReport, error) {
 	bench, err := startBench(c.Context(), c.ErrOrStderr())
 	if err != nil {
 		return nil, err
@@ -93,7 +95,10 @@ func runSuites(c *cobra.Command, out io.Writer, suites []workbench.Suite, update
 	report := &testReport{}
 	begin := time.Now()
 	for _, s := range suites {
-		script := workbench.Script{Name: nameOf(s.Path), Path: s.Path}
+		script := workbench.Script{Name: nameOf(s.Path), Path: s.Path, Root: rootOf(s.Path)}
+		if script.Tables, err = tables.of(s.Path); err != nil {
+			return nil, usage(err)
+		}
 		var results []workbench.Result
 		if s.Tests {
 			results, err = bench.Tests(c.Context(), script)

@@ -95,9 +95,6 @@ func (b *Bench) pair(ctx context.Context, s Script, p Pair, update bool) Result 
 		return fail("%s: %v", p.In, err)
 	}
 	got := run.Outcome.Text()
-	if run.Outcome.Error != nil {
-		r.Position = run.Outcome.Error.Position
-	}
 	want, err := os.ReadFile(p.Out)
 	missing := errors.Is(err, fs.ErrNotExist)
 	switch {
@@ -112,9 +109,12 @@ func (b *Bench) pair(ctx context.Context, s Script, p Pair, update bool) Result 
 		return fail("%s is missing: look at what `hookline transform run` gives, then write it with `hookline transform test --update`", p.Out)
 	case pretty(want) != got:
 		r.Diff = transforms.Diff(Lines(pretty(want)), Lines(got))
+		if e := run.Outcome.Error; e != nil {
+			r.Position = e.Position
+			return fail("%s\nthat is not what %s says", e.Text, p.Out)
+		}
 		return fail("the result is not that of %s", p.Out)
 	}
-	r.Position = ""
 	return r
 }
 
