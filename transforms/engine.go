@@ -61,7 +61,11 @@ type Script struct {
 	Source  []byte        // what [Transform.Source] was, to compile without the disk; nil: read it
 	Timeout time.Duration // 0: DefaultTimeout
 
-	Tests bool // it is a file of tests, which may import "hookline/test"
+	// For scripts that are tried. Tests: it is a file of tests, which may import
+	// "hookline/test". TrialKit: what ctx.trialkit.get gives, JSON by path, in the
+	// place of Options.TrialKit; nil: ask that.
+	Tests    bool
+	TrialKit map[string][]byte
 
 	Tables  *Tables           // for ctx.lookup
 	Secrets map[string]string // for ctx.secret, by name
@@ -168,9 +172,12 @@ func (e *Engine) Compile(ctx context.Context, s Script) (*Transform, error) {
 	t.hash = hex.EncodeToString(hash[:])
 	// The name is part of the id: it stands in the positions.
 	t.req = &pb.LoadRequest{
-		ScriptId: t.hash + "/" + e.givenID(s.Tables, s.Secrets) + s.Name,
+		ScriptId: t.hash + "/" + e.givenID(s) + s.Name,
 		Name:     s.Name, Source: source, Timeout: durationpb.New(s.Timeout),
 		Lookups: s.Tables.Digests(), Secrets: s.Secrets, Tests: s.Tests,
+	}
+	if s.TrialKit != nil {
+		t.req.Answers = &pb.Answers{Trialkit: s.TrialKit}
 	}
 
 	// First kept, then loaded: a process that starts in between has it too.

@@ -22,6 +22,7 @@ type given struct {
 	tables  map[string]*table // by file name
 	secrets map[string]string
 	redact  host.Redactor // of what the script says
+	answers *pb.Answers   // in the place of the host's; nil: ask it
 }
 
 // fileID tells provided files apart: one content may be there under two names, of
@@ -51,7 +52,7 @@ func (s *server) Withdraw(_ context.Context, req *pb.WithdrawRequest) (*pb.Withd
 
 // given is what a script is loaded with.
 func (s *server) given(req *pb.LoadRequest) (*given, error) {
-	g := &given{tables: make(map[string]*table, len(req.GetLookups())), secrets: req.GetSecrets()}
+	g := &given{tables: make(map[string]*table, len(req.GetLookups())), secrets: req.GetSecrets(), answers: req.GetAnswers()}
 	if len(g.secrets) > 0 {
 		g.redact.Hide(slices.Collect(maps.Values(g.secrets))...)
 	}
@@ -68,11 +69,18 @@ func (s *server) given(req *pb.LoadRequest) (*given, error) {
 // givenID is the part of a script's id that says what it is given. Of secrets it
 // shows nothing that could be compared with a guess: the key is the engine's own,
 // and new at each start.
-func (e *Engine) givenID(tables *Tables, secrets map[string]string) string {
-	if len(tables.Digests()) == 0 && len(secrets) == 0 {
+func (e *Engine) givenID(s Script) string {
+	tables, secrets := s.Tables, s.Secrets
+	if len(tables.Digests()) == 0 && len(secrets) == 0 && s.TrialKit == nil {
 		return ""
 	}
 	mac := hmac.New(sha256.New, e.idKey)
+	if s.TrialKit != nil {
+		for _, path := range slices.Sorted(maps.Keys(s.TrialKit)) {
+			fmt.Fprintf(mac, "%q %q\n", path, s.TrialKit[path])
+		}
+		fmt.Fprintln(mac, "answered")
+	}
 	for _, part := range []map[string]string{tables.Digests(), secrets} {
 		for _, name := range slices.Sorted(maps.Keys(part)) {
 			fmt.Fprintf(mac, "%q %q\n", name, part[name])

@@ -1,7 +1,6 @@
 package transforms
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -32,10 +31,9 @@ type run struct {
 	logged    int
 	words     []word
 	messages  []message
-	answers   map[string]json.RawMessage // of a test, in the place of TrialKit's
-	sized     int                        // bytes of the messages' payloads
-	lookups   map[string]goja.Value      // what ctx.lookup has given, by file
-	unhandled []*goja.Promise            // rejected, and nobody has looked yet
+	sized     int                   // bytes of the messages' payloads
+	lookups   map[string]goja.Value // what ctx.lookup has given, by file
+	unhandled []*goja.Promise       // rejected, and nobody has looked yet
 }
 
 type wordKind int

@@ -89,8 +89,9 @@ func (b *bench) begin(c goja.FunctionCall) goja.Value {
 		panic(s.rt.NewTypeError("what run is given: %s; there may be ctx (hook, route, study, stage, eventId, deliveryId, ref, now), secrets and trialkit",
 			strings.TrimPrefix(err.Error(), "json: ")))
 	}
-	if with.TrialKit == nil {
-		with.TrialKit = map[string]json.RawMessage{} // a test never reaches a host
+	answers := &pb.Answers{Trialkit: map[string][]byte{}} // a test never reaches a host
+	for path, answer := range with.TrialKit {
+		answers.Trialkit[path] = answer
 	}
 	b.outer = s.run
 	req := proto.CloneOf(b.outer.req)
@@ -107,8 +108,8 @@ func (b *bench) begin(c goja.FunctionCall) goja.Value {
 		req.ReceivedAt = timestamppb.New(*with.Ctx.Now)
 	}
 	program := *b.outer.program
-	program.given = &given{tables: program.given.tables, secrets: with.Secrets}
-	inner := &run{program: &program, sandbox: s, req: req, now: req.GetReceivedAt().AsTime(), answers: with.TrialKit}
+	program.given = &given{tables: program.given.tables, secrets: with.Secrets, answers: answers}
+	inner := &run{program: &program, sandbox: s, req: req, now: req.GetReceivedAt().AsTime()}
 	first, err := decodeEvent(s.rt, body)
 	if err != nil {
 		panic(s.rt.NewTypeError("the event cannot be read: %s", err.Error()))
@@ -196,11 +197,11 @@ func (b *bench) diff(c goja.FunctionCall) goja.Value {
 	return b.sandbox.rt.ToValue(Diff(c.Argument(0).String(), c.Argument(1).String()))
 }
 
-// mocked answers what a script asks of the host in a test, from what the test gives.
-func (r *run) mocked(_ string, argument []byte) ([]byte, *callFailure) {
-	answer, ok := r.answers[string(argument)]
+// answered answers what a script that is tried asks of the host.
+func (r *run) answered(_ string, argument []byte) ([]byte, *callFailure) {
+	answer, ok := r.program.given.answers.GetTrialkit()[string(argument)]
 	if !ok {
-		return nil, &callFailure{"not_found", fmt.Sprintf("the test gives no answer for %.60q: write trialkit: { %q: ... }", argument, argument)}
+		return nil, &callFailure{"not_found", fmt.Sprintf("no answer is given for %q: write \"trialkit\": { %q: ... } beside the event", argument, argument)}
 	}
 	return answer, nil
 }

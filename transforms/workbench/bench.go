@@ -5,8 +5,6 @@ package workbench
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -28,15 +26,14 @@ type Options struct {
 type Bench struct {
 	engine *transforms.Engine
 
-	mu      sync.Mutex
-	logs    []string                   // of the run that is on
-	answers map[string]json.RawMessage // of TrialKit, for it
+	mu   sync.Mutex
+	logs []string // of the run that is on
 }
 
 // Start starts the script process. Stop ends it.
 func Start(ctx context.Context, o Options) (*Bench, error) {
 	b := &Bench{}
-	engine, err := transforms.Start(ctx, transforms.Options{Command: o.Command, Log: o.Log, ShowOutput: b.show, TrialKit: b})
+	engine, err := transforms.Start(ctx, transforms.Options{Command: o.Command, Log: o.Log, ShowOutput: b.show})
 	if err != nil {
 		return nil, err
 	}
@@ -51,23 +48,6 @@ func (b *Bench) show(_, _, text string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.logs = append(b.logs, text)
-}
-
-// answer sets what TrialKit answers.
-func (b *Bench) answer(answers map[string]json.RawMessage) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.answers = answers
-}
-
-// Get answers in the place of TrialKit's API with what a run is given.
-func (b *Bench) Get(_ context.Context, _, path string) ([]byte, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if answer, ok := b.answers[path]; ok {
-		return answer, nil
-	}
-	return nil, fmt.Errorf("no answer is given for %q: write \"trialkit\": {%q: ...} beside the event", path, path)
 }
 
 // logged takes what was logged since the last time.
@@ -97,17 +77,23 @@ type Run struct {
 	Warnings []string // of loading it
 }
 
-func (b *Bench) compile(ctx context.Context, s Script, secrets map[string]string, tests bool) (*transforms.Transform, error) {
-	return b.engine.Compile(ctx, transforms.Script{
-		Name: s.Name, Path: s.Path, Root: s.Root, Source: s.Source, Timeout: Timeout,
-		Tables: s.Tables, Secrets: secrets, Tests: tests,
-	})
+func (b *Bench) compile(ctx context.Context, s Script, given Given) (*transforms.Transform, error) {
+	script := s.script()
+	script.Secrets, script.TrialKit = given.Secrets, make(map[string][]byte, len(given.TrialKit))
+	for path, answer := range given.TrialKit {
+		script.TrialKit[path] = answer
+	}
+	return b.engine.Compile(ctx, script)
+}
+
+func (s Script) script() transforms.Script {
+	return transforms.Script{Name: s.Name, Path: s.Path, Root: s.Root, Source: s.Source, Tables: s.Tables, Timeout: Timeout}
 }
 
 // Run runs a script on what is given. The error is a [*transforms.CompileError] if
 // the script cannot be loaded; what it throws is in the outcome.
 func (b *Bench) Run(ctx context.Context, s Script, given Given) (Run, error) {
-	t, err := b.compile(ctx, s, given.Secrets, false)
+	t, err := b.compile(ctx, s, given)
 	if err != nil {
 		return Run{}, err
 	}
@@ -122,7 +108,6 @@ func (b *Bench) run(ctx context.Context, t *transforms.Transform, given Given) (
 	if err != nil {
 		return Run{}, err
 	}
-	b.answer(given.TrialKit)
 	b.logged()
 	begin := time.Now()
 	shaped, err := t.Transform(ctx, ev, route, deliveryID, given.Record)

@@ -59,7 +59,7 @@ func (b *Bench) Golden(ctx context.Context, s Script, update bool) ([]Result, er
 	if err != nil || len(pairs) == 0 {
 		return nil, err
 	}
-	t, err := b.compile(ctx, s, nil, false)
+	t, err := b.compile(ctx, s, Given{})
 	if err != nil {
 		return refused(s.Name, err)
 	}

@@ -13,7 +13,9 @@ import (
 // Tests runs the tests of a file: each in a fresh scope, one after the other. An
 // error is about the bench, not about the tests.
 func (b *Bench) Tests(ctx context.Context, s Script) ([]Result, error) {
-	t, err := b.compile(ctx, s, nil, true)
+	script := s.script()
+	script.Tests = true
+	t, err := b.engine.Compile(ctx, script)
 	if err != nil {
 		return refused(s.Name, err)
 	}
