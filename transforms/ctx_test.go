@@ -431,7 +431,7 @@ func TestReadTables(t *testing.T) {
 	if got := fmt.Sprint(tables.Digests()); len(tables.Files()) != 3 || !strings.HasPrefix(got, "map[codes.json:6b86b273ff34fce1") || !strings.Contains(got, "link.csv:") {
 		t.Error(got)
 	}
-	if _, err := transforms.ReadTables(dir + "/nowhere"); err == nil || !strings.Contains(err.Error(), "the folder cannot be read") {
+	if _, err := transforms.ReadTables(dir + "/nowhere"); err == nil || !strings.Contains(err.Error(), "there is no folder "+dir) {
 		t.Error(err)
 	}
 }

@@ -95,6 +95,14 @@ func (c *fakeClient) Unload(ctx context.Context, in *pb.UnloadRequest, _ ...grpc
 	return c.l.Unload(ctx, in)
 }
 
+func (c *fakeClient) Provide(ctx context.Context, in *pb.ProvideRequest, _ ...grpc.CallOption) (*pb.ProvideResponse, error) {
+	return c.l.Provide(ctx, in)
+}
+
+func (c *fakeClient) Withdraw(ctx context.Context, in *pb.WithdrawRequest, _ ...grpc.CallOption) (*pb.WithdrawResponse, error) {
+	return c.l.Withdraw(ctx, in)
+}
+
 func (c *fakeClient) Run(ctx context.Context, in *pb.RunRequest, _ ...grpc.CallOption) (*pb.RunResponse, error) {
 	if err := c.l.fail("Run"); err != nil {
 		return nil, c.f.ended(err)

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -41,7 +42,10 @@ type Tables struct {
 // error joins all that is wrong and quotes no contents.
 func ReadTables(dir string) (*Tables, error) {
 	entries, err := os.ReadDir(dir)
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("there is no folder %s; a relative path is relative to the configuration file: %w", dir, fs.ErrNotExist)
+	case err != nil:
 		return nil, fmt.Errorf("the folder cannot be read: %w", err)
 	}
 	files := map[string][]byte{}

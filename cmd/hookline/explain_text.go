@@ -105,6 +105,9 @@ func explainText(out io.Writer, x *explained) error {
 			b.WriteString("  What is (masked) is a secret, or may be one.\n")
 			indented(&b, readable(c.Text))
 		}
+		for _, name := range slices.Sorted(maps.Keys(c.Lookups)) {
+			fmt.Fprintf(&b, "  Lookup file %s: SHA-256 %s\n", printable(name), printable(c.Lookups[name]))
+		}
 	}
 	for _, s := range sources(x) {
 		fmt.Fprintf(&b, "\nSCRIPT %s\n", printable(s.SHA256))

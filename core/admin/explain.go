@@ -87,6 +87,7 @@ type Configuration struct {
 	SHA256     string            `json:"sha256,omitempty"` // of the text with its secrets
 	Text       string            `json:"text,omitempty"`
 	Scripts    map[string]string `json:"scripts,omitempty"` // path -> SHA-256
+	Lookups    map[string]string `json:"lookups,omitempty"` // name of a lookup file -> SHA-256
 	Note       string            `json:"note,omitempty"`    // what cannot be told of it
 
 	Routes []RouteVerdict `json:"-"`

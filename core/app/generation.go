@@ -19,6 +19,7 @@ import (
 	"github.com/hookline/hookline/core/admin"
 	"github.com/hookline/hookline/core/config"
 	"github.com/hookline/hookline/core/ingest"
+	"github.com/hookline/hookline/core/journal"
 	"github.com/hookline/hookline/core/trialkit"
 	"github.com/hookline/hookline/plugins"
 	"github.com/hookline/hookline/plugins/host"
@@ -37,6 +38,7 @@ type generation struct {
 	scripts    map[string]*transforms.Transform // by route
 	golden     map[string]int                   // pairs of each route's script that it passed
 	trialkit   *trialkit.Client                 // nil if it could not be made
+	tables     *transforms.Tables               // of ctx.lookup; nil: there are none
 }
 
 // running is a transport's process with what it was started from: the next
@@ -59,11 +61,11 @@ func (r *running) with(fingerprint string) *running {
 	return &running{Transport: r.Transport, fingerprint: fingerprint, users: r.users}
 }
 
-// build makes a generation of c. What old runs unchanged is taken over. sources,
-// if not nil, are the scripts to compile instead of what their files hold. If
+// build makes a generation of c. What old runs unchanged is taken over. kept,
+// if not nil, has the scripts and lookup files to use instead of those on disk. If
 // anything fails, everything that is wrong is in the error, all that was started
 // is stopped and old is as it was (invariant 8).
-func (a *App) build(ctx context.Context, c *config.Config, old *generation, sources map[string][]byte) (_ *generation, err error) {
+func (a *App) build(ctx context.Context, c *config.Config, old *generation, kept *journal.Set) (_ *generation, err error) {
 	g := &generation{config: c, transports: map[string]*running{}, scripts: map[string]*transforms.Transform{}}
 	var problems problems
 	defer func() {
@@ -75,9 +77,11 @@ func (a *App) build(ctx context.Context, c *config.Config, old *generation, sour
 	g.set = &ingest.Set{Hooks: a.hooks(c, &problems)}
 	g.users = adminUsers(c, &problems)
 	g.trialkit = newTrialKit(c, &problems)
-	a.compileScripts(ctx, g, sources, &problems)
-	if sources == nil { // what was accepted once had passed
-		a.testScripts(ctx, g, &problems)
+	if g.readTables(kept, &problems) {
+		a.compileScripts(ctx, g, kept, &problems)
+		if kept == nil { // what was accepted once had passed
+			a.testScripts(ctx, g, &problems)
+		}
 	}
 	later := a.startTransports(ctx, g, old, &problems)
 	if err := problems.err(); err != nil {
@@ -117,7 +121,27 @@ func (a *App) hooks(c *config.Config, problems *problems) []ingest.Hook {
 	return out
 }
 
-func (a *App) compileScripts(ctx context.Context, g *generation, sources map[string][]byte, problems *problems) {
+// readTables reads the lookup files and tells whether they can be used.
+func (g *generation) readTables(kept *journal.Set, problems *problems) bool {
+	dir := g.config.Transforms.Lookups
+	if dir == "" {
+		return true
+	}
+	var err error
+	if kept != nil {
+		g.tables, err = transforms.NewTables(kept.Lookups)
+	} else {
+		g.tables, err = transforms.ReadTables(dir)
+	}
+	if err != nil {
+		problems.add("transforms.lookups: %w", err)
+		return false
+	}
+	g.config.AddLookups(g.tables.Digests())
+	return true
+}
+
+func (a *App) compileScripts(ctx context.Context, g *generation, kept *journal.Set, problems *problems) {
 	for _, r := range g.config.Routes {
 		if r.Transform == "" {
 			continue
@@ -127,7 +151,15 @@ func (a *App) compileScripts(ctx context.Context, g *generation, sources map[str
 			problems.add("%w", err)
 			return
 		}
-		t, err := engine.Compile(ctx, transforms.Script{Name: scriptName(g.config, r), Path: r.Transform, Source: sources[r.Transform], Timeout: r.ScriptTimeout})
+		script := transforms.Script{Name: scriptName(g.config, r), Path: r.Transform, Timeout: r.ScriptTimeout, Tables: g.tables}
+		if kept != nil {
+			script.Source = kept.Scripts[r.Transform]
+		}
+		if script.Secrets, err = g.config.Secrets(r); err != nil {
+			problems.add("%w", err)
+			continue
+		}
+		t, err := engine.Compile(ctx, script)
 		if err != nil {
 			problems.add("routes.%s.transform: %w", r.Name, err)
 			continue

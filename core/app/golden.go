@@ -48,7 +48,7 @@ func (a *App) testScripts(ctx context.Context, g *generation, problems *problems
 			defer bench.Stop()
 		}
 		name := scriptName(g.config, r)
-		results, err := bench.Golden(ctx, workbench.Script{Name: name, Path: r.Transform, Source: script.Source()}, false)
+		results, err := bench.Golden(ctx, workbench.Script{Name: name, Path: r.Transform, Source: script.Source(), Tables: g.tables}, false)
 		if err != nil {
 			problems.add("routes.%s.transform: %s: its golden pairs: %w", r.Name, name, err)
 			if ctx.Err() != nil {

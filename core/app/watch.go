@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/hookline/hookline/transforms"
 	"github.com/hookline/hookline/transforms/workbench"
 )
 
@@ -58,6 +60,14 @@ func (a *App) stamp() string {
 	for _, t := range c.Transports {
 		if !t.BuiltIn() {
 			files = append(files, t.Plugin)
+		}
+	}
+	if dir := c.Transforms.Lookups; dir != "" {
+		entries, _ := os.ReadDir(dir) // gone for a moment: as if it were empty
+		for _, e := range entries {
+			if transforms.IsTable(e.Name()) {
+				files = append(files, filepath.Join(dir, e.Name()))
+			}
 		}
 	}
 	return Stamp(files)

@@ -39,6 +39,7 @@ settings.url = "https:\u002f/u:s3cret@h/"
 hooks = ["demo"]
 transport = "ehr"
 forms = ["Token*"]
+secrets = { token = "env:EHR_TOKEN", plain = "s3cret" }
 `
 	const want = `# study A; password = (masked)
 # it was "(masked)" as a token
@@ -67,6 +68,7 @@ settings.url = "(masked)"
 hooks = ["demo"]
 transport = "ehr"
 forms = ["Token*"]
+secrets = { token = "env:EHR_TOKEN", plain = "(masked)" }
 `
 	if got := string(config.MaskSecrets([]byte(in))); got != want {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)

@@ -73,7 +73,7 @@ func TestSampleExamples(t *testing.T) {
 		}
 	}
 	if want := []string{
-		"server.tls.cert_file", "server.tls.key_file", "admin.tls.cert_file", "admin.tls.key_file", "admin.users.alice.password", "transports.vendor.plugin",
+		"server.tls.cert_file", "server.tls.key_file", "admin.tls.cert_file", "admin.tls.key_file", "admin.users.alice.password", "routes.ehr.secrets.token", "transports.vendor.plugin",
 	}; !slices.Equal(keys, want) {
 		t.Errorf("files that are missing: %v, want %v", keys, want)
 	}
@@ -90,7 +90,7 @@ func TestDocumented(t *testing.T) {
 	for name, fs := range map[string]fields{
 		"server": c.Server.fields(), "log": c.Log.fields(), "admin": c.adminFields(), "server.tls": c.Server.TLS.fields(),
 		"admin.tls": c.Admin.TLS.fields(), "admin.users.NAME": c.addUser("x"),
-		"journal": c.Journal.fields(), "alerts": c.Alerts.fields(), "transports.circuit": (&Circuit{}).fields(), "routes.retry": retryFields(&core.Retry{}), "hooks.retention": (&Retention{}).fields(), "hooks.trialkit": (&TrialKit{}).fields(), "telemetry": c.Telemetry.fields(),
+		"journal": c.Journal.fields(), "alerts": c.Alerts.fields(), "transports.circuit": (&Circuit{}).fields(), "routes.retry": retryFields(&core.Retry{}), "hooks.retention": (&Retention{}).fields(), "hooks.trialkit": (&TrialKit{}).fields(), "telemetry": c.Telemetry.fields(), "transforms": c.Transforms.fields(),
 		"hooks": c.addHook("x"), "transports": c.addTransport("x"), "routes": c.addRoute("x"),
 	} {
 		for key := range fs {

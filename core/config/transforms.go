@@ -1,10 +1,7 @@
 package config
 
 import (
-	"errors"
-	"io/fs"
 	"maps"
-	"os"
 	"regexp"
 	"slices"
 )
@@ -20,32 +17,17 @@ func (t *Transforms) fields() fields {
 	}
 }
 
-// folder is the path of a folder that must exist.
+// folder is the path of a folder. Whether it is there is told by who reads it: a
+// set that was accepted can do without.
 func folder(out *string, what string) field {
 	return func(d *decoder, p path, value any) {
 		s, ok := d.str(p, value, "a string")
-		if !ok {
-			return
-		}
-		if s == "" {
-			d.fail(p, "must name %s, or be left out", what)
-			return
-		}
-		full := abs(d.dir, s)
-		if d.past {
-			*out = full
-			return
-		}
-		info, err := os.Stat(full)
 		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			d.fail(p, "there is no folder %s; a relative path is relative to the configuration file", quote(full))
-		case err != nil:
-			d.fail(p, "the folder %s cannot be used: %s", quote(full), reason(err))
-		case !info.IsDir():
-			d.fail(p, "%s is a file; name the folder that it is in", quote(full))
+		case !ok:
+		case s == "":
+			d.fail(p, "must name %s, or be left out", what)
 		default:
-			*out = full
+			*out = abs(d.dir, s)
 		}
 	}
 }

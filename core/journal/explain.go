@@ -142,13 +142,15 @@ func (s *Store) changes(ctx context.Context, ev *EventDetail, t *Traces) error {
 	return nil
 }
 
-// PastSet is an accepted set, with digests in the place of the scripts.
+// PastSet is an accepted set, with digests in the place of the scripts and of the
+// lookup files.
 type PastSet struct {
 	Node       string
 	Revision   string
 	Config     []byte
 	ConfigSHA  string
 	Scripts    map[string]string // path as configured -> SHA-256
+	Lookups    map[string]string // file name -> SHA-256
 	AcceptedAt time.Time
 	// Replaced is when the node took the next one with another revision, whose that
 	// is. Zero: it has not.
@@ -171,7 +173,7 @@ func (s *Store) SetOf(ctx context.Context, revision string, at time.Time) (*Past
 	if set == nil {
 		return nil, fmt.Errorf("an accepted configuration of revision %s: %w", revision, ErrNotFound)
 	}
-	if err := json.Unmarshal(scripts, &set.Scripts); err != nil {
+	if set.Scripts, set.Lookups, err = documents(scripts); err != nil {
 		return nil, fmt.Errorf("journal: accepted configuration %s: its list of scripts: %w", revision, err)
 	}
 	if set.Config, err = s.document(ctx, set.ConfigSHA); err != nil {
