@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"path"
 	"path/filepath"
 	"regexp"
@@ -48,7 +49,7 @@ type bundler struct {
 
 	mu     sync.Mutex // esbuild reads files concurrently
 	inputs map[string]bool
-	bytes  int64
+	bytes  int
 	alias  map[string]string // real path -> path by which it was imported
 }
 
@@ -142,8 +143,12 @@ func (b *bundler) build(o api.BuildOptions) (source []byte, problems, warnings [
 		}
 	}
 	for i, name := range k.maps.Sources {
-		if k.maps.Sources[i] = b.known(name); isOwn(k.maps.Sources[i]) {
-			k.maps.SourcesContent[i] = ""
+		if plain, err := url.PathUnescape(name); err == nil { // a map has URLs
+			name = plain
+		}
+		name = path.Clean(name)
+		if k.maps.Sources[i] = b.known(name); isOwn(name) {
+			k.maps.SourcesContent[i] = "" // it names a path of this machine, or is ours
 		}
 	}
 	source, err := k.text()

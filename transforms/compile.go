@@ -57,7 +57,7 @@ func parse(name string, source []byte) (*program, *ast.Program, []*pb.Problem) {
 	}
 	p.names = names
 	// The engine's own way to a source map would open files that a comment names.
-	tree, err := goja.Parse(codeName, p.kept.code, parser.WithDisableSourceMaps)
+	tree, err := parser.ParseFile(nil, codeName, p.kept.code, 0, parser.WithDisableSourceMaps)
 	if err != nil {
 		// The parser knew no map yet.
 		return nil, nil, p.refusedAt(err, func(at file.Position) file.Position {

@@ -280,7 +280,7 @@ func TestCompileAndClose(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	for path, want := range map[string]string{
-		"missing.js": "no such file", "a.ts": "TypeScript is not supported yet", "a.lua": "a transform is a .js file",
+		"missing.js": "no such file", "a.lua": "a transform is a .ts or .js file", "a.tsx": "a transform is a .ts or .js file",
 	} {
 		_, err := e.Compile(t.Context(), transforms.Script{Name: "transforms/" + path, Path: path})
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "transforms/"+path) {

@@ -90,6 +90,8 @@ func (b *bundler) imported(a api.OnResolveArgs) error {
 		return errors.New(`"hookline/test" is for tests, in files named *.test.ts: no transform may import it`)
 	case strings.HasPrefix(a.Path, "node:"):
 		return errors.New(missing(a.Path))
+	case strings.HasPrefix(a.Path, "data:"):
+		return errors.New("a data URL cannot be imported: put it into a file beside the script")
 	case strings.Contains(a.Path, "://"), strings.HasPrefix(a.Path, "//"):
 		return fmt.Errorf("%q is on the network: put the file beside the script, or install the package into node_modules", a.Path)
 	}
@@ -145,15 +147,18 @@ func (b *bundler) read(name string) (text string, loader api.Loader, err error) 
 	}
 	b.mu.Lock()
 	b.inputs[name] = true
-	left := maxSource - b.bytes
 	b.mu.Unlock()
-	content, err := readBelow(b.root, rel, left)
+	content, err := readBelow(b.root, rel)
 	if err != nil {
 		return "", 0, err
 	}
 	b.mu.Lock()
-	b.bytes += int64(len(content))
+	b.bytes += len(content)
+	total := b.bytes
 	b.mu.Unlock()
+	if total > maxSource {
+		return "", 0, fmt.Errorf("with all that it imports the script has more than %d bytes: import less, or read tables with ctx.lookup", maxSource)
+	}
 	// A byte order mark would count as a column.
 	text = strings.TrimPrefix(string(content), string(utf8BOM))
 	if !utf8.ValidString(text) {
@@ -164,7 +169,7 @@ func (b *bundler) read(name string) (text string, loader api.Loader, err error) 
 
 // readBelow reads a file below root, wherever a symlink that was put there by now
 // would lead.
-func readBelow(root, name string, limit int64) ([]byte, error) {
+func readBelow(root, name string) ([]byte, error) {
 	folder, err := os.OpenRoot(root)
 	if err != nil {
 		return nil, err
@@ -180,11 +185,7 @@ func readBelow(root, name string, limit int64) ([]byte, error) {
 	} else if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is no regular file", name)
 	}
-	content, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && int64(len(content)) > limit {
-		err = fmt.Errorf("with all that it imports the script has more than %d bytes: import less, or read tables with ctx.lookup", maxSource)
-	}
-	return content, err
+	return io.ReadAll(io.LimitReader(f, maxSource+1))
 }
 
 // missing is what to say of an import that leads nowhere.

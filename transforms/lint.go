@@ -25,7 +25,7 @@ func lint(name string, source []byte) (problems, warnings []*pb.Problem) {
 	if len(problems) > 0 {
 		return problems, nil
 	}
-	l := &linter{program: p, file: tree.File, guarded: map[[2]string]bool{}, scratch: goja.New()}
+	l := &linter{program: p, file: tree.File, guarded: map[[2]string]bool{}, called: map[*ast.DotExpression]bool{}, told: map[[2]string]bool{}, scratch: goja.New()}
 	w := &walker{global: l.global, typeOf: l.guard, node: l.node}
 	l.names = w
 	w.program(tree)
@@ -47,6 +47,7 @@ type linter struct {
 	findings []finding
 	guarded  map[[2]string]bool // file, name
 	called   map[*ast.DotExpression]bool
+	told     map[[2]string]bool // file, text
 }
 
 // results sorts the findings out.
@@ -127,7 +128,16 @@ func (l *linter) global(id *ast.Identifier) {
 		l.found(id.Idx, name, fmt.Sprintf("%s does not exist here: %s", name, advice))
 		return
 	}
-	l.found(id.Idx, name, fmt.Sprintf("nothing is called %s here: declare it, import it, or mend its name", name))
+	l.undeclared(id)
+}
+
+// undeclared tells of a name once a file: it is one mistake.
+func (l *linter) undeclared(id *ast.Identifier) {
+	text := fmt.Sprintf("nothing is called %s here: declare it, import it, or mend its name", id.Name)
+	if p := l.place(id.Idx); !l.told[[2]string{p.file, text}] {
+		l.told[[2]string{p.file, text}] = true
+		l.found(id.Idx, id.Name.String(), text)
+	}
 }
 
 // isGlobal tells whether e is a built-in object by its name.
@@ -160,15 +170,23 @@ func (l *linter) call(callee ast.Expression, args []ast.Expression) {
 			l.made(c.Idx, args)
 		}
 		if c.Name == "__require" && l.names.scope.has("__require") { // esbuild's, for what it cannot see through
-			l.found(c.Idx, "require", "what is imported here is not known before it runs: import a file or package by its name")
+			l.required(c.Idx, args)
 		}
 	case *ast.DotExpression:
-		if l.called == nil {
-			l.called = map[*ast.DotExpression]bool{}
-		}
 		l.called[c] = true
 		l.localized(c, args)
 	}
+}
+
+// required looks at an import that is not part of the bundle.
+func (l *linter) required(at file.Idx, args []ast.Expression) {
+	text := "what is imported here is not known before it runs: import a file or package by its name"
+	if len(args) > 0 {
+		if name, ok := constant(args[0]); ok {
+			text = missing(name)
+		}
+	}
+	l.found(at, "require", text)
 }
 
 // member looks at what is taken from a built-in object that it does not have.
@@ -213,7 +231,7 @@ func (l *linter) localized(d *ast.DotExpression, args []ast.Expression) {
 	if len(args) > most {
 		advice := map[string]string{
 			"toLocaleUpperCase": "leave it out", "toLocaleLowerCase": "leave it out",
-			"localeCompare": "leave them out; the order is that of Unicode",
+			"localeCompare": "leave them out; the order is that of Unicode's collation",
 		}[name]
 		if advice == "" {
 			advice = useLocale
