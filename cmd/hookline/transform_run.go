@@ -30,6 +30,7 @@ type trial struct {
 	route         string
 	lookups       lookups
 	watch, asJSON bool
+	bench         *workbench.Bench // nil until there is something to run
 }
 
 func transformRunCommand() *cobra.Command {
@@ -76,25 +77,31 @@ func (t *trial) run(c *cobra.Command) error {
 	if t.watch && (t.event == "-" || t.asJSON) {
 		return usage(errors.New("--watch goes with neither --event - nor --json: name a file, and read the text"))
 	}
-	bench, err := startBench(c.Context(), c.ErrOrStderr())
-	if err != nil {
-		return err
-	}
-	defer bench.Stop()
+	defer func() {
+		if t.bench != nil {
+			t.bench.Stop()
+		}
+	}()
 	if !t.watch {
-		_, err = t.once(c, bench)
+		_, err := t.once(c)
 		return err
 	}
-	for {
-		files, err := t.once(c, bench)
+	for again := ""; ; {
+		began := time.Now().Add(-mtimeGrain)
+		files, err := t.once(c)
 		if err != nil && c.Context().Err() == nil {
 			if text := err.Error(); !strings.HasPrefix(text, "exit ") {
 				fmt.Fprintln(c.OutOrStdout(), text)
 			}
 		}
 		files = existing(files)
+		seen := app.Stamp(files)
+		if changedSince(files, began) && seen != again {
+			again = seen // once: a clock that goes wrong must not run it for ever
+			continue
+		}
 		fmt.Fprintf(c.OutOrStdout(), "── %s, watching %s ──\n", time.Now().Format(time.TimeOnly), strings.Join(files, ", "))
-		if !changed(c.Context(), files) {
+		if !changed(c.Context(), files, seen) {
 			return nil
 		}
 	}
@@ -102,10 +109,10 @@ func (t *trial) run(c *cobra.Command) error {
 
 // changed waits for a change of one of the files, and tells whether there was one
 // before ctx ended.
-func changed(ctx context.Context, files []string) bool {
+func changed(ctx context.Context, files []string, seen string) bool {
 	ticker := time.NewTicker(app.WatchEvery)
 	defer ticker.Stop()
-	for seen := app.Stamp(files); app.Stamp(files) == seen; {
+	for app.Stamp(files) == seen {
 		select {
 		case <-ctx.Done():
 			return false
@@ -113,6 +120,17 @@ func changed(ctx context.Context, files []string) bool {
 		}
 	}
 	return true
+}
+
+// mtimeGrain is how far a file's time may lie before that of its change.
+const mtimeGrain = 20 * time.Millisecond
+
+// changedSince tells whether a file has changed while it was run.
+func changedSince(files []string, began time.Time) bool {
+	return slices.ContainsFunc(files, func(f string) bool {
+		info, err := os.Stat(f)
+		return err == nil && info.ModTime().After(began)
+	})
 }
 
 // existing are the files by their short names, each once. One that an import has
@@ -132,12 +150,17 @@ func existing(files []string) []string {
 
 // once runs the script and prints what came of it. It returns the files that the
 // result depends on.
-func (t *trial) once(c *cobra.Command, bench *workbench.Bench) (files []string, err error) {
+func (t *trial) once(c *cobra.Command) (files []string, err error) {
 	script, given, files, err := t.read(c)
 	if err != nil {
 		return files, usage(err)
 	}
-	run, err := bench.Run(c.Context(), script, given)
+	if t.bench == nil {
+		if t.bench, err = startBench(c.Context(), c.ErrOrStderr()); err != nil {
+			return files, err
+		}
+	}
+	run, err := t.bench.Run(c.Context(), script, given)
 	files = append(files, run.Inputs...)
 	if refused, ok := errors.AsType[*transforms.CompileError](err); ok {
 		files = append(files, refused.Inputs...)
