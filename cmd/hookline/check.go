@@ -115,9 +115,9 @@ func printReport(w io.Writer, r *app.CheckReport) {
 	for _, s := range r.Scripts {
 		golden := ""
 		if s.Golden > 0 {
-			golden = fmt.Sprintf(" and gives what its %d golden pairs say", s.Golden)
+			golden = fmt.Sprintf(", golden pairs that it gives: %d", s.Golden)
 		}
-		fmt.Fprintf(w, "transform of %s compiles%s (sha256 %.12s)\n", s.Route, golden, s.SHA256)
+		fmt.Fprintf(w, "transform of %s compiles (sha256 %.12s)%s\n", s.Route, s.SHA256, golden)
 	}
 	for _, t := range r.TrialKit {
 		use := "for ctx.trialkit only: no route has enrich = true"

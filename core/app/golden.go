@@ -49,11 +49,12 @@ func (a *App) testScripts(ctx context.Context, g *generation, problems *problems
 		}
 		name := scriptName(g.config, r)
 		results, err := bench.Golden(ctx, workbench.Script{Name: name, Path: r.Transform, Source: script.Source(), Tables: g.tables}, false)
+		if ctx.Err() != nil {
+			problems.add("routes.%s.transform: %s: %w", r.Name, name, context.Cause(ctx))
+			return
+		}
 		if err != nil {
-			problems.add("routes.%s.transform: %s: its golden pairs: %w", r.Name, name, err)
-			if ctx.Err() != nil {
-				return
-			}
+			problems.add("routes.%s.transform: %s: its golden pairs cannot be run: %w", r.Name, name, err)
 		}
 		for i := range results {
 			if results[i].Failed() {
