@@ -1,6 +1,7 @@
 package transforms
 
 import (
+	"errors"
 	"math"
 	"time"
 
@@ -152,9 +153,13 @@ func (s *sandbox) trialkitGet(c goja.FunctionCall) goja.Value {
 	if !goja.IsString(path) {
 		return fail("invalid_path", "ctx.trialkit.get: the path must be a string, but is "+kindOf(path))
 	}
-	answer, failed := s.run.call("trialkit.get", []byte(path.String()))
-	if failed != nil {
-		return fail(failed.code, "ctx.trialkit.get: "+failed.text)
+	answer, err := s.run.job.call(methodTrialKit, []byte(path.String()))
+	var refused *callError
+	switch {
+	case errors.As(err, &refused):
+		return fail(refused.code, "ctx.trialkit.get: "+refused.text)
+	case err != nil: // the script is interrupted
+		return goja.Undefined()
 	}
 	value, err := decodeEvent(s.rt, answer)
 	if err != nil {
@@ -164,12 +169,4 @@ func (s *sandbox) trialkitGet(c goja.FunctionCall) goja.Value {
 		panic(err)
 	}
 	return s.rt.ToValue(promise)
-}
-
-// callFailure is why the host did not do what a script asked it for.
-type callFailure struct{ code, text string }
-
-// call asks the host for something.
-func (r *run) call(string, []byte) ([]byte, *callFailure) {
-	return nil, &callFailure{"unavailable", "this version cannot ask TrialKit"}
 }

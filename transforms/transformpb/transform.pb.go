@@ -38,6 +38,13 @@ const (
 	Reason_REASON_STUCK Reason = 2
 	// The budget was over before the script could begin.
 	Reason_REASON_QUEUED Reason = 3
+	// The process held more memory than it may while the script ran. Only a run that
+	// was alone is to blame for it.
+	Reason_REASON_MEMORY Reason = 4
+	// A regular expression took longer than one may.
+	Reason_REASON_REGEXP Reason = 5
+	// The process does not have the script.
+	Reason_REASON_NOT_LOADED Reason = 6
 )
 
 // Enum value maps for Reason.
@@ -47,12 +54,18 @@ var (
 		1: "REASON_TIMEOUT",
 		2: "REASON_STUCK",
 		3: "REASON_QUEUED",
+		4: "REASON_MEMORY",
+		5: "REASON_REGEXP",
+		6: "REASON_NOT_LOADED",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED": 0,
 		"REASON_TIMEOUT":     1,
 		"REASON_STUCK":       2,
 		"REASON_QUEUED":      3,
+		"REASON_MEMORY":      4,
+		"REASON_REGEXP":      5,
+		"REASON_NOT_LOADED":  6,
 	}
 )
 
@@ -83,6 +96,481 @@ func (Reason) EnumDescriptor() ([]byte, []int) {
 	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{0}
 }
 
+type ConfigureRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the process may hold in its heap, in bytes; 0: no limit.
+	Memory        uint64 `protobuf:"varint,1,opt,name=memory,proto3" json:"memory,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigureRequest) Reset() {
+	*x = ConfigureRequest{}
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigureRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigureRequest) ProtoMessage() {}
+
+func (x *ConfigureRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigureRequest.ProtoReflect.Descriptor instead.
+func (*ConfigureRequest) Descriptor() ([]byte, []int) {
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *ConfigureRequest) GetMemory() uint64 {
+	if x != nil {
+		return x.Memory
+	}
+	return 0
+}
+
+type ConfigureResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigureResponse) Reset() {
+	*x = ConfigureResponse{}
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigureResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigureResponse) ProtoMessage() {}
+
+func (x *ConfigureResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigureResponse.ProtoReflect.Descriptor instead.
+func (*ConfigureResponse) Descriptor() ([]byte, []int) {
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{1}
+}
+
+// StreamRequest goes to the process.
+type StreamRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The host numbers its runs; the number is in every frame about the run.
+	Run uint64 `protobuf:"varint,1,opt,name=run,proto3" json:"run,omitempty"`
+	// Types that are valid to be assigned to Frame:
+	//
+	//	*StreamRequest_Begin
+	//	*StreamRequest_Result
+	Frame         isStreamRequest_Frame `protobuf_oneof:"frame"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamRequest) Reset() {
+	*x = StreamRequest{}
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamRequest) ProtoMessage() {}
+
+func (x *StreamRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamRequest.ProtoReflect.Descriptor instead.
+func (*StreamRequest) Descriptor() ([]byte, []int) {
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *StreamRequest) GetRun() uint64 {
+	if x != nil {
+		return x.Run
+	}
+	return 0
+}
+
+func (x *StreamRequest) GetFrame() isStreamRequest_Frame {
+	if x != nil {
+		return x.Frame
+	}
+	return nil
+}
+
+func (x *StreamRequest) GetBegin() *RunRequest {
+	if x != nil {
+		if x, ok := x.Frame.(*StreamRequest_Begin); ok {
+			return x.Begin
+		}
+	}
+	return nil
+}
+
+func (x *StreamRequest) GetResult() *CallResult {
+	if x != nil {
+		if x, ok := x.Frame.(*StreamRequest_Result); ok {
+			return x.Result
+		}
+	}
+	return nil
+}
+
+type isStreamRequest_Frame interface {
+	isStreamRequest_Frame()
+}
+
+type StreamRequest_Begin struct {
+	Begin *RunRequest `protobuf:"bytes,2,opt,name=begin,proto3,oneof"`
+}
+
+type StreamRequest_Result struct {
+	Result *CallResult `protobuf:"bytes,3,opt,name=result,proto3,oneof"`
+}
+
+func (*StreamRequest_Begin) isStreamRequest_Frame() {}
+
+func (*StreamRequest_Result) isStreamRequest_Frame() {}
+
+// StreamResponse comes from the process.
+type StreamResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Run   uint64                 `protobuf:"varint,1,opt,name=run,proto3" json:"run,omitempty"`
+	// Types that are valid to be assigned to Frame:
+	//
+	//	*StreamResponse_End
+	//	*StreamResponse_Call
+	Frame         isStreamResponse_Frame `protobuf_oneof:"frame"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamResponse) Reset() {
+	*x = StreamResponse{}
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamResponse) ProtoMessage() {}
+
+func (x *StreamResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamResponse.ProtoReflect.Descriptor instead.
+func (*StreamResponse) Descriptor() ([]byte, []int) {
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *StreamResponse) GetRun() uint64 {
+	if x != nil {
+		return x.Run
+	}
+	return 0
+}
+
+func (x *StreamResponse) GetFrame() isStreamResponse_Frame {
+	if x != nil {
+		return x.Frame
+	}
+	return nil
+}
+
+func (x *StreamResponse) GetEnd() *RunResponse {
+	if x != nil {
+		if x, ok := x.Frame.(*StreamResponse_End); ok {
+			return x.End
+		}
+	}
+	return nil
+}
+
+func (x *StreamResponse) GetCall() *HostCall {
+	if x != nil {
+		if x, ok := x.Frame.(*StreamResponse_Call); ok {
+			return x.Call
+		}
+	}
+	return nil
+}
+
+type isStreamResponse_Frame interface {
+	isStreamResponse_Frame()
+}
+
+type StreamResponse_End struct {
+	End *RunResponse `protobuf:"bytes,2,opt,name=end,proto3,oneof"`
+}
+
+type StreamResponse_Call struct {
+	Call *HostCall `protobuf:"bytes,3,opt,name=call,proto3,oneof"`
+}
+
+func (*StreamResponse_End) isStreamResponse_Frame() {}
+
+func (*StreamResponse_Call) isStreamResponse_Frame() {}
+
+// HostCall is what a run asks of the host. The run waits for the result, and its
+// own time stands still meanwhile; its budget does not.
+type HostCall struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Counts within the run.
+	Call uint64 `protobuf:"varint,1,opt,name=call,proto3" json:"call,omitempty"`
+	// "trialkit.get": argument is the path in UTF-8, value the answer as JSON.
+	Method        string `protobuf:"bytes,2,opt,name=method,proto3" json:"method,omitempty"`
+	Argument      []byte `protobuf:"bytes,3,opt,name=argument,proto3" json:"argument,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HostCall) Reset() {
+	*x = HostCall{}
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HostCall) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HostCall) ProtoMessage() {}
+
+func (x *HostCall) ProtoReflect() protoreflect.Message {
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HostCall.ProtoReflect.Descriptor instead.
+func (*HostCall) Descriptor() ([]byte, []int) {
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *HostCall) GetCall() uint64 {
+	if x != nil {
+		return x.Call
+	}
+	return 0
+}
+
+func (x *HostCall) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *HostCall) GetArgument() []byte {
+	if x != nil {
+		return x.Argument
+	}
+	return nil
+}
+
+// CallResult answers a HostCall.
+type CallResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Call  uint64                 `protobuf:"varint,1,opt,name=call,proto3" json:"call,omitempty"`
+	// Types that are valid to be assigned to Outcome:
+	//
+	//	*CallResult_Value
+	//	*CallResult_Failure
+	Outcome       isCallResult_Outcome `protobuf_oneof:"outcome"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallResult) Reset() {
+	*x = CallResult{}
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallResult) ProtoMessage() {}
+
+func (x *CallResult) ProtoReflect() protoreflect.Message {
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallResult.ProtoReflect.Descriptor instead.
+func (*CallResult) Descriptor() ([]byte, []int) {
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *CallResult) GetCall() uint64 {
+	if x != nil {
+		return x.Call
+	}
+	return 0
+}
+
+func (x *CallResult) GetOutcome() isCallResult_Outcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return nil
+}
+
+func (x *CallResult) GetValue() []byte {
+	if x != nil {
+		if x, ok := x.Outcome.(*CallResult_Value); ok {
+			return x.Value
+		}
+	}
+	return nil
+}
+
+func (x *CallResult) GetFailure() *CallFailure {
+	if x != nil {
+		if x, ok := x.Outcome.(*CallResult_Failure); ok {
+			return x.Failure
+		}
+	}
+	return nil
+}
+
+type isCallResult_Outcome interface {
+	isCallResult_Outcome()
+}
+
+type CallResult_Value struct {
+	Value []byte `protobuf:"bytes,2,opt,name=value,proto3,oneof"`
+}
+
+type CallResult_Failure struct {
+	Failure *CallFailure `protobuf:"bytes,3,opt,name=failure,proto3,oneof"`
+}
+
+func (*CallResult_Value) isCallResult_Outcome() {}
+
+func (*CallResult_Failure) isCallResult_Outcome() {}
+
+// CallFailure is why a host call gave nothing.
+type CallFailure struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// For programs: "unavailable", "timeout", or what the host's side of the method
+	// says.
+	Code string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	// For the script, which gets it as an error it can catch.
+	Text          string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallFailure) Reset() {
+	*x = CallFailure{}
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallFailure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallFailure) ProtoMessage() {}
+
+func (x *CallFailure) ProtoReflect() protoreflect.Message {
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallFailure.ProtoReflect.Descriptor instead.
+func (*CallFailure) Descriptor() ([]byte, []int) {
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *CallFailure) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *CallFailure) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
 type ProvideRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// SHA-256 of the content, in hex.
@@ -96,7 +584,7 @@ type ProvideRequest struct {
 
 func (x *ProvideRequest) Reset() {
 	*x = ProvideRequest{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[0]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -108,7 +596,7 @@ func (x *ProvideRequest) String() string {
 func (*ProvideRequest) ProtoMessage() {}
 
 func (x *ProvideRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[0]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -121,7 +609,7 @@ func (x *ProvideRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProvideRequest.ProtoReflect.Descriptor instead.
 func (*ProvideRequest) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{0}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ProvideRequest) GetDigest() string {
@@ -153,7 +641,7 @@ type ProvideResponse struct {
 
 func (x *ProvideResponse) Reset() {
 	*x = ProvideResponse{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[1]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -165,7 +653,7 @@ func (x *ProvideResponse) String() string {
 func (*ProvideResponse) ProtoMessage() {}
 
 func (x *ProvideResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[1]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -178,7 +666,7 @@ func (x *ProvideResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProvideResponse.ProtoReflect.Descriptor instead.
 func (*ProvideResponse) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{1}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{8}
 }
 
 type WithdrawRequest struct {
@@ -191,7 +679,7 @@ type WithdrawRequest struct {
 
 func (x *WithdrawRequest) Reset() {
 	*x = WithdrawRequest{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[2]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -203,7 +691,7 @@ func (x *WithdrawRequest) String() string {
 func (*WithdrawRequest) ProtoMessage() {}
 
 func (x *WithdrawRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[2]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -216,7 +704,7 @@ func (x *WithdrawRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WithdrawRequest.ProtoReflect.Descriptor instead.
 func (*WithdrawRequest) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{2}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *WithdrawRequest) GetDigest() string {
@@ -241,7 +729,7 @@ type WithdrawResponse struct {
 
 func (x *WithdrawResponse) Reset() {
 	*x = WithdrawResponse{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[3]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -253,7 +741,7 @@ func (x *WithdrawResponse) String() string {
 func (*WithdrawResponse) ProtoMessage() {}
 
 func (x *WithdrawResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[3]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -266,7 +754,7 @@ func (x *WithdrawResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WithdrawResponse.ProtoReflect.Descriptor instead.
 func (*WithdrawResponse) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{3}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{10}
 }
 
 type LoadRequest struct {
@@ -287,7 +775,7 @@ type LoadRequest struct {
 
 func (x *LoadRequest) Reset() {
 	*x = LoadRequest{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[4]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -299,7 +787,7 @@ func (x *LoadRequest) String() string {
 func (*LoadRequest) ProtoMessage() {}
 
 func (x *LoadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[4]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -312,7 +800,7 @@ func (x *LoadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadRequest.ProtoReflect.Descriptor instead.
 func (*LoadRequest) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{4}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *LoadRequest) GetScriptId() string {
@@ -367,7 +855,7 @@ type LoadResponse struct {
 
 func (x *LoadResponse) Reset() {
 	*x = LoadResponse{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[5]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -379,7 +867,7 @@ func (x *LoadResponse) String() string {
 func (*LoadResponse) ProtoMessage() {}
 
 func (x *LoadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[5]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -392,7 +880,7 @@ func (x *LoadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadResponse.ProtoReflect.Descriptor instead.
 func (*LoadResponse) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{5}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *LoadResponse) GetProblems() []*Problem {
@@ -416,7 +904,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[6]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -428,7 +916,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[6]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -441,7 +929,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{6}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Problem) GetLine() int32 {
@@ -481,7 +969,7 @@ type UnloadRequest struct {
 
 func (x *UnloadRequest) Reset() {
 	*x = UnloadRequest{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[7]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -493,7 +981,7 @@ func (x *UnloadRequest) String() string {
 func (*UnloadRequest) ProtoMessage() {}
 
 func (x *UnloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[7]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -506,7 +994,7 @@ func (x *UnloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnloadRequest.ProtoReflect.Descriptor instead.
 func (*UnloadRequest) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{7}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *UnloadRequest) GetScriptId() string {
@@ -524,7 +1012,7 @@ type UnloadResponse struct {
 
 func (x *UnloadResponse) Reset() {
 	*x = UnloadResponse{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[8]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -536,7 +1024,7 @@ func (x *UnloadResponse) String() string {
 func (*UnloadResponse) ProtoMessage() {}
 
 func (x *UnloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[8]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -549,7 +1037,7 @@ func (x *UnloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnloadResponse.ProtoReflect.Descriptor instead.
 func (*UnloadResponse) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{8}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{15}
 }
 
 type RunRequest struct {
@@ -557,26 +1045,30 @@ type RunRequest struct {
 	ScriptId string                 `protobuf:"bytes,1,opt,name=script_id,json=scriptId,proto3" json:"script_id,omitempty"`
 	// The script's own time.
 	Timeout *durationpb.Duration `protobuf:"bytes,2,opt,name=timeout,proto3" json:"timeout,omitempty"`
-	// The time for waiting and running together.
+	// The time for everything: waiting for a turn, running, calls to the host.
 	Budget *durationpb.Duration `protobuf:"bytes,3,opt,name=budget,proto3" json:"budget,omitempty"`
 	// The event's body, JSON as it was sent.
-	Body          []byte                 `protobuf:"bytes,4,opt,name=body,proto3" json:"body,omitempty"`
-	Kind          string                 `protobuf:"bytes,5,opt,name=kind,proto3" json:"kind,omitempty"`
-	Hook          string                 `protobuf:"bytes,6,opt,name=hook,proto3" json:"hook,omitempty"`
-	Study         string                 `protobuf:"bytes,7,opt,name=study,proto3" json:"study,omitempty"`
-	Stage         string                 `protobuf:"bytes,8,opt,name=stage,proto3" json:"stage,omitempty"`
-	Route         string                 `protobuf:"bytes,9,opt,name=route,proto3" json:"route,omitempty"`
-	EventId       string                 `protobuf:"bytes,10,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
-	DeliveryId    string                 `protobuf:"bytes,11,opt,name=delivery_id,json=deliveryId,proto3" json:"delivery_id,omitempty"`
-	Ref           string                 `protobuf:"bytes,12,opt,name=ref,proto3" json:"ref,omitempty"`
-	ReceivedAt    *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=received_at,json=receivedAt,proto3" json:"received_at,omitempty"`
+	Body       []byte                 `protobuf:"bytes,4,opt,name=body,proto3" json:"body,omitempty"`
+	Kind       string                 `protobuf:"bytes,5,opt,name=kind,proto3" json:"kind,omitempty"`
+	Hook       string                 `protobuf:"bytes,6,opt,name=hook,proto3" json:"hook,omitempty"`
+	Study      string                 `protobuf:"bytes,7,opt,name=study,proto3" json:"study,omitempty"`
+	Stage      string                 `protobuf:"bytes,8,opt,name=stage,proto3" json:"stage,omitempty"`
+	Route      string                 `protobuf:"bytes,9,opt,name=route,proto3" json:"route,omitempty"`
+	EventId    string                 `protobuf:"bytes,10,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
+	DeliveryId string                 `protobuf:"bytes,11,opt,name=delivery_id,json=deliveryId,proto3" json:"delivery_id,omitempty"`
+	Ref        string                 `protobuf:"bytes,12,opt,name=ref,proto3" json:"ref,omitempty"`
+	ReceivedAt *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=received_at,json=receivedAt,proto3" json:"received_at,omitempty"`
+	// No other script runs at the same time: whatever happens is this one's doing.
+	Alone bool `protobuf:"varint,15,opt,name=alone,proto3" json:"alone,omitempty"`
+	// How long it may wait until it begins, within the budget.
+	Patience      *durationpb.Duration `protobuf:"bytes,16,opt,name=patience,proto3" json:"patience,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[9]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -588,7 +1080,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[9]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -601,7 +1093,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{9}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RunRequest) GetScriptId() string {
@@ -695,6 +1187,20 @@ func (x *RunRequest) GetReceivedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *RunRequest) GetAlone() bool {
+	if x != nil {
+		return x.Alone
+	}
+	return false
+}
+
+func (x *RunRequest) GetPatience() *durationpb.Duration {
+	if x != nil {
+		return x.Patience
+	}
+	return nil
+}
+
 type RunResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Exactly one of messages, skip, reject and failure says what came of it.
@@ -710,7 +1216,7 @@ type RunResponse struct {
 
 func (x *RunResponse) Reset() {
 	*x = RunResponse{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[10]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -722,7 +1228,7 @@ func (x *RunResponse) String() string {
 func (*RunResponse) ProtoMessage() {}
 
 func (x *RunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[10]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -735,7 +1241,7 @@ func (x *RunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunResponse.ProtoReflect.Descriptor instead.
 func (*RunResponse) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{10}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RunResponse) GetMessages() []*Content {
@@ -788,7 +1294,7 @@ type Content struct {
 
 func (x *Content) Reset() {
 	*x = Content{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[11]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -800,7 +1306,7 @@ func (x *Content) String() string {
 func (*Content) ProtoMessage() {}
 
 func (x *Content) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[11]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -813,7 +1319,7 @@ func (x *Content) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Content.ProtoReflect.Descriptor instead.
 func (*Content) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{11}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Content) GetContentType() string {
@@ -861,7 +1367,7 @@ type Word struct {
 
 func (x *Word) Reset() {
 	*x = Word{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[12]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -873,7 +1379,7 @@ func (x *Word) String() string {
 func (*Word) ProtoMessage() {}
 
 func (x *Word) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[12]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -886,7 +1392,7 @@ func (x *Word) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Word.ProtoReflect.Descriptor instead.
 func (*Word) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{12}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Word) GetText() string {
@@ -910,7 +1416,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[13]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -922,7 +1428,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[13]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -935,7 +1441,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{13}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Failure) GetPosition() string {
@@ -963,7 +1469,33 @@ var File_transforms_transformpb_transform_proto protoreflect.FileDescriptor
 
 const file_transforms_transformpb_transform_proto_rawDesc = "" +
 	"\n" +
-	"&transforms/transformpb/transform.proto\x12\x1ahookline.transform.v1alpha\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"V\n" +
+	"&transforms/transformpb/transform.proto\x12\x1ahookline.transform.v1alpha\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"*\n" +
+	"\x10ConfigureRequest\x12\x16\n" +
+	"\x06memory\x18\x01 \x01(\x04R\x06memory\"\x13\n" +
+	"\x11ConfigureResponse\"\xac\x01\n" +
+	"\rStreamRequest\x12\x10\n" +
+	"\x03run\x18\x01 \x01(\x04R\x03run\x12>\n" +
+	"\x05begin\x18\x02 \x01(\v2&.hookline.transform.v1alpha.RunRequestH\x00R\x05begin\x12@\n" +
+	"\x06result\x18\x03 \x01(\v2&.hookline.transform.v1alpha.CallResultH\x00R\x06resultB\a\n" +
+	"\x05frame\"\xa4\x01\n" +
+	"\x0eStreamResponse\x12\x10\n" +
+	"\x03run\x18\x01 \x01(\x04R\x03run\x12;\n" +
+	"\x03end\x18\x02 \x01(\v2'.hookline.transform.v1alpha.RunResponseH\x00R\x03end\x12:\n" +
+	"\x04call\x18\x03 \x01(\v2$.hookline.transform.v1alpha.HostCallH\x00R\x04callB\a\n" +
+	"\x05frame\"R\n" +
+	"\bHostCall\x12\x12\n" +
+	"\x04call\x18\x01 \x01(\x04R\x04call\x12\x16\n" +
+	"\x06method\x18\x02 \x01(\tR\x06method\x12\x1a\n" +
+	"\bargument\x18\x03 \x01(\fR\bargument\"\x88\x01\n" +
+	"\n" +
+	"CallResult\x12\x12\n" +
+	"\x04call\x18\x01 \x01(\x04R\x04call\x12\x16\n" +
+	"\x05value\x18\x02 \x01(\fH\x00R\x05value\x12C\n" +
+	"\afailure\x18\x03 \x01(\v2'.hookline.transform.v1alpha.CallFailureH\x00R\afailureB\t\n" +
+	"\aoutcome\"5\n" +
+	"\vCallFailure\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\tR\x04code\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"V\n" +
 	"\x0eProvideRequest\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -995,7 +1527,7 @@ const file_transforms_transformpb_transform_proto_rawDesc = "" +
 	"\tline_text\x18\x04 \x01(\tR\blineText\",\n" +
 	"\rUnloadRequest\x12\x1b\n" +
 	"\tscript_id\x18\x01 \x01(\tR\bscriptId\"\x10\n" +
-	"\x0eUnloadResponse\"\x9a\x03\n" +
+	"\x0eUnloadResponse\"\xe7\x03\n" +
 	"\n" +
 	"RunRequest\x12\x1b\n" +
 	"\tscript_id\x18\x01 \x01(\tR\bscriptId\x123\n" +
@@ -1013,7 +1545,9 @@ const file_transforms_transformpb_transform_proto_rawDesc = "" +
 	"deliveryId\x12\x10\n" +
 	"\x03ref\x18\f \x01(\tR\x03ref\x12;\n" +
 	"\vreceived_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"receivedAt\"\x91\x02\n" +
+	"receivedAt\x12\x14\n" +
+	"\x05alone\x18\x0f \x01(\bR\x05alone\x125\n" +
+	"\bpatience\x18\x10 \x01(\v2\x19.google.protobuf.DurationR\bpatience\"\x91\x02\n" +
 	"\vRunResponse\x12?\n" +
 	"\bmessages\x18\x01 \x03(\v2#.hookline.transform.v1alpha.ContentR\bmessages\x124\n" +
 	"\x04skip\x18\x02 \x01(\v2 .hookline.transform.v1alpha.WordR\x04skip\x128\n" +
@@ -1034,18 +1568,22 @@ const file_transforms_transformpb_transform_proto_rawDesc = "" +
 	"\aFailure\x12\x1a\n" +
 	"\bposition\x18\x01 \x01(\tR\bposition\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12:\n" +
-	"\x06reason\x18\x03 \x01(\x0e2\".hookline.transform.v1alpha.ReasonR\x06reason*Y\n" +
+	"\x06reason\x18\x03 \x01(\x0e2\".hookline.transform.v1alpha.ReasonR\x06reason*\x96\x01\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eREASON_TIMEOUT\x10\x01\x12\x10\n" +
 	"\fREASON_STUCK\x10\x02\x12\x11\n" +
-	"\rREASON_QUEUED\x10\x032\xf1\x03\n" +
+	"\rREASON_QUEUED\x10\x03\x12\x11\n" +
+	"\rREASON_MEMORY\x10\x04\x12\x11\n" +
+	"\rREASON_REGEXP\x10\x05\x12\x15\n" +
+	"\x11REASON_NOT_LOADED\x10\x062\xe8\x04\n" +
 	"\x10TransformService\x12b\n" +
 	"\aProvide\x12*.hookline.transform.v1alpha.ProvideRequest\x1a+.hookline.transform.v1alpha.ProvideResponse\x12e\n" +
 	"\bWithdraw\x12+.hookline.transform.v1alpha.WithdrawRequest\x1a,.hookline.transform.v1alpha.WithdrawResponse\x12Y\n" +
 	"\x04Load\x12'.hookline.transform.v1alpha.LoadRequest\x1a(.hookline.transform.v1alpha.LoadResponse\x12_\n" +
-	"\x06Unload\x12).hookline.transform.v1alpha.UnloadRequest\x1a*.hookline.transform.v1alpha.UnloadResponse\x12V\n" +
-	"\x03Run\x12&.hookline.transform.v1alpha.RunRequest\x1a'.hookline.transform.v1alpha.RunResponseB5Z3github.com/hookline/hookline/transforms/transformpbb\x06proto3"
+	"\x06Unload\x12).hookline.transform.v1alpha.UnloadRequest\x1a*.hookline.transform.v1alpha.UnloadResponse\x12h\n" +
+	"\tConfigure\x12,.hookline.transform.v1alpha.ConfigureRequest\x1a-.hookline.transform.v1alpha.ConfigureResponse\x12c\n" +
+	"\x06Stream\x12).hookline.transform.v1alpha.StreamRequest\x1a*.hookline.transform.v1alpha.StreamResponse(\x010\x01B5Z3github.com/hookline/hookline/transforms/transformpbb\x06proto3"
 
 var (
 	file_transforms_transformpb_transform_proto_rawDescOnce sync.Once
@@ -1060,58 +1598,73 @@ func file_transforms_transformpb_transform_proto_rawDescGZIP() []byte {
 }
 
 var file_transforms_transformpb_transform_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_transforms_transformpb_transform_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_transforms_transformpb_transform_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_transforms_transformpb_transform_proto_goTypes = []any{
 	(Reason)(0),                   // 0: hookline.transform.v1alpha.Reason
-	(*ProvideRequest)(nil),        // 1: hookline.transform.v1alpha.ProvideRequest
-	(*ProvideResponse)(nil),       // 2: hookline.transform.v1alpha.ProvideResponse
-	(*WithdrawRequest)(nil),       // 3: hookline.transform.v1alpha.WithdrawRequest
-	(*WithdrawResponse)(nil),      // 4: hookline.transform.v1alpha.WithdrawResponse
-	(*LoadRequest)(nil),           // 5: hookline.transform.v1alpha.LoadRequest
-	(*LoadResponse)(nil),          // 6: hookline.transform.v1alpha.LoadResponse
-	(*Problem)(nil),               // 7: hookline.transform.v1alpha.Problem
-	(*UnloadRequest)(nil),         // 8: hookline.transform.v1alpha.UnloadRequest
-	(*UnloadResponse)(nil),        // 9: hookline.transform.v1alpha.UnloadResponse
-	(*RunRequest)(nil),            // 10: hookline.transform.v1alpha.RunRequest
-	(*RunResponse)(nil),           // 11: hookline.transform.v1alpha.RunResponse
-	(*Content)(nil),               // 12: hookline.transform.v1alpha.Content
-	(*Word)(nil),                  // 13: hookline.transform.v1alpha.Word
-	(*Failure)(nil),               // 14: hookline.transform.v1alpha.Failure
-	nil,                           // 15: hookline.transform.v1alpha.LoadRequest.LookupsEntry
-	nil,                           // 16: hookline.transform.v1alpha.LoadRequest.SecretsEntry
-	nil,                           // 17: hookline.transform.v1alpha.Content.HeadersEntry
-	(*durationpb.Duration)(nil),   // 18: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
+	(*ConfigureRequest)(nil),      // 1: hookline.transform.v1alpha.ConfigureRequest
+	(*ConfigureResponse)(nil),     // 2: hookline.transform.v1alpha.ConfigureResponse
+	(*StreamRequest)(nil),         // 3: hookline.transform.v1alpha.StreamRequest
+	(*StreamResponse)(nil),        // 4: hookline.transform.v1alpha.StreamResponse
+	(*HostCall)(nil),              // 5: hookline.transform.v1alpha.HostCall
+	(*CallResult)(nil),            // 6: hookline.transform.v1alpha.CallResult
+	(*CallFailure)(nil),           // 7: hookline.transform.v1alpha.CallFailure
+	(*ProvideRequest)(nil),        // 8: hookline.transform.v1alpha.ProvideRequest
+	(*ProvideResponse)(nil),       // 9: hookline.transform.v1alpha.ProvideResponse
+	(*WithdrawRequest)(nil),       // 10: hookline.transform.v1alpha.WithdrawRequest
+	(*WithdrawResponse)(nil),      // 11: hookline.transform.v1alpha.WithdrawResponse
+	(*LoadRequest)(nil),           // 12: hookline.transform.v1alpha.LoadRequest
+	(*LoadResponse)(nil),          // 13: hookline.transform.v1alpha.LoadResponse
+	(*Problem)(nil),               // 14: hookline.transform.v1alpha.Problem
+	(*UnloadRequest)(nil),         // 15: hookline.transform.v1alpha.UnloadRequest
+	(*UnloadResponse)(nil),        // 16: hookline.transform.v1alpha.UnloadResponse
+	(*RunRequest)(nil),            // 17: hookline.transform.v1alpha.RunRequest
+	(*RunResponse)(nil),           // 18: hookline.transform.v1alpha.RunResponse
+	(*Content)(nil),               // 19: hookline.transform.v1alpha.Content
+	(*Word)(nil),                  // 20: hookline.transform.v1alpha.Word
+	(*Failure)(nil),               // 21: hookline.transform.v1alpha.Failure
+	nil,                           // 22: hookline.transform.v1alpha.LoadRequest.LookupsEntry
+	nil,                           // 23: hookline.transform.v1alpha.LoadRequest.SecretsEntry
+	nil,                           // 24: hookline.transform.v1alpha.Content.HeadersEntry
+	(*durationpb.Duration)(nil),   // 25: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 26: google.protobuf.Timestamp
 }
 var file_transforms_transformpb_transform_proto_depIdxs = []int32{
-	18, // 0: hookline.transform.v1alpha.LoadRequest.timeout:type_name -> google.protobuf.Duration
-	15, // 1: hookline.transform.v1alpha.LoadRequest.lookups:type_name -> hookline.transform.v1alpha.LoadRequest.LookupsEntry
-	16, // 2: hookline.transform.v1alpha.LoadRequest.secrets:type_name -> hookline.transform.v1alpha.LoadRequest.SecretsEntry
-	7,  // 3: hookline.transform.v1alpha.LoadResponse.problems:type_name -> hookline.transform.v1alpha.Problem
-	18, // 4: hookline.transform.v1alpha.RunRequest.timeout:type_name -> google.protobuf.Duration
-	18, // 5: hookline.transform.v1alpha.RunRequest.budget:type_name -> google.protobuf.Duration
-	19, // 6: hookline.transform.v1alpha.RunRequest.received_at:type_name -> google.protobuf.Timestamp
-	12, // 7: hookline.transform.v1alpha.RunResponse.messages:type_name -> hookline.transform.v1alpha.Content
-	13, // 8: hookline.transform.v1alpha.RunResponse.skip:type_name -> hookline.transform.v1alpha.Word
-	13, // 9: hookline.transform.v1alpha.RunResponse.reject:type_name -> hookline.transform.v1alpha.Word
-	14, // 10: hookline.transform.v1alpha.RunResponse.failure:type_name -> hookline.transform.v1alpha.Failure
-	17, // 11: hookline.transform.v1alpha.Content.headers:type_name -> hookline.transform.v1alpha.Content.HeadersEntry
-	0,  // 12: hookline.transform.v1alpha.Failure.reason:type_name -> hookline.transform.v1alpha.Reason
-	1,  // 13: hookline.transform.v1alpha.TransformService.Provide:input_type -> hookline.transform.v1alpha.ProvideRequest
-	3,  // 14: hookline.transform.v1alpha.TransformService.Withdraw:input_type -> hookline.transform.v1alpha.WithdrawRequest
-	5,  // 15: hookline.transform.v1alpha.TransformService.Load:input_type -> hookline.transform.v1alpha.LoadRequest
-	8,  // 16: hookline.transform.v1alpha.TransformService.Unload:input_type -> hookline.transform.v1alpha.UnloadRequest
-	10, // 17: hookline.transform.v1alpha.TransformService.Run:input_type -> hookline.transform.v1alpha.RunRequest
-	2,  // 18: hookline.transform.v1alpha.TransformService.Provide:output_type -> hookline.transform.v1alpha.ProvideResponse
-	4,  // 19: hookline.transform.v1alpha.TransformService.Withdraw:output_type -> hookline.transform.v1alpha.WithdrawResponse
-	6,  // 20: hookline.transform.v1alpha.TransformService.Load:output_type -> hookline.transform.v1alpha.LoadResponse
-	9,  // 21: hookline.transform.v1alpha.TransformService.Unload:output_type -> hookline.transform.v1alpha.UnloadResponse
-	11, // 22: hookline.transform.v1alpha.TransformService.Run:output_type -> hookline.transform.v1alpha.RunResponse
-	18, // [18:23] is the sub-list for method output_type
-	13, // [13:18] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	17, // 0: hookline.transform.v1alpha.StreamRequest.begin:type_name -> hookline.transform.v1alpha.RunRequest
+	6,  // 1: hookline.transform.v1alpha.StreamRequest.result:type_name -> hookline.transform.v1alpha.CallResult
+	18, // 2: hookline.transform.v1alpha.StreamResponse.end:type_name -> hookline.transform.v1alpha.RunResponse
+	5,  // 3: hookline.transform.v1alpha.StreamResponse.call:type_name -> hookline.transform.v1alpha.HostCall
+	7,  // 4: hookline.transform.v1alpha.CallResult.failure:type_name -> hookline.transform.v1alpha.CallFailure
+	25, // 5: hookline.transform.v1alpha.LoadRequest.timeout:type_name -> google.protobuf.Duration
+	22, // 6: hookline.transform.v1alpha.LoadRequest.lookups:type_name -> hookline.transform.v1alpha.LoadRequest.LookupsEntry
+	23, // 7: hookline.transform.v1alpha.LoadRequest.secrets:type_name -> hookline.transform.v1alpha.LoadRequest.SecretsEntry
+	14, // 8: hookline.transform.v1alpha.LoadResponse.problems:type_name -> hookline.transform.v1alpha.Problem
+	25, // 9: hookline.transform.v1alpha.RunRequest.timeout:type_name -> google.protobuf.Duration
+	25, // 10: hookline.transform.v1alpha.RunRequest.budget:type_name -> google.protobuf.Duration
+	26, // 11: hookline.transform.v1alpha.RunRequest.received_at:type_name -> google.protobuf.Timestamp
+	25, // 12: hookline.transform.v1alpha.RunRequest.patience:type_name -> google.protobuf.Duration
+	19, // 13: hookline.transform.v1alpha.RunResponse.messages:type_name -> hookline.transform.v1alpha.Content
+	20, // 14: hookline.transform.v1alpha.RunResponse.skip:type_name -> hookline.transform.v1alpha.Word
+	20, // 15: hookline.transform.v1alpha.RunResponse.reject:type_name -> hookline.transform.v1alpha.Word
+	21, // 16: hookline.transform.v1alpha.RunResponse.failure:type_name -> hookline.transform.v1alpha.Failure
+	24, // 17: hookline.transform.v1alpha.Content.headers:type_name -> hookline.transform.v1alpha.Content.HeadersEntry
+	0,  // 18: hookline.transform.v1alpha.Failure.reason:type_name -> hookline.transform.v1alpha.Reason
+	8,  // 19: hookline.transform.v1alpha.TransformService.Provide:input_type -> hookline.transform.v1alpha.ProvideRequest
+	10, // 20: hookline.transform.v1alpha.TransformService.Withdraw:input_type -> hookline.transform.v1alpha.WithdrawRequest
+	12, // 21: hookline.transform.v1alpha.TransformService.Load:input_type -> hookline.transform.v1alpha.LoadRequest
+	15, // 22: hookline.transform.v1alpha.TransformService.Unload:input_type -> hookline.transform.v1alpha.UnloadRequest
+	1,  // 23: hookline.transform.v1alpha.TransformService.Configure:input_type -> hookline.transform.v1alpha.ConfigureRequest
+	3,  // 24: hookline.transform.v1alpha.TransformService.Stream:input_type -> hookline.transform.v1alpha.StreamRequest
+	9,  // 25: hookline.transform.v1alpha.TransformService.Provide:output_type -> hookline.transform.v1alpha.ProvideResponse
+	11, // 26: hookline.transform.v1alpha.TransformService.Withdraw:output_type -> hookline.transform.v1alpha.WithdrawResponse
+	13, // 27: hookline.transform.v1alpha.TransformService.Load:output_type -> hookline.transform.v1alpha.LoadResponse
+	16, // 28: hookline.transform.v1alpha.TransformService.Unload:output_type -> hookline.transform.v1alpha.UnloadResponse
+	2,  // 29: hookline.transform.v1alpha.TransformService.Configure:output_type -> hookline.transform.v1alpha.ConfigureResponse
+	4,  // 30: hookline.transform.v1alpha.TransformService.Stream:output_type -> hookline.transform.v1alpha.StreamResponse
+	25, // [25:31] is the sub-list for method output_type
+	19, // [19:25] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_transforms_transformpb_transform_proto_init() }
@@ -1119,13 +1672,25 @@ func file_transforms_transformpb_transform_proto_init() {
 	if File_transforms_transformpb_transform_proto != nil {
 		return
 	}
+	file_transforms_transformpb_transform_proto_msgTypes[2].OneofWrappers = []any{
+		(*StreamRequest_Begin)(nil),
+		(*StreamRequest_Result)(nil),
+	}
+	file_transforms_transformpb_transform_proto_msgTypes[3].OneofWrappers = []any{
+		(*StreamResponse_End)(nil),
+		(*StreamResponse_Call)(nil),
+	}
+	file_transforms_transformpb_transform_proto_msgTypes[5].OneofWrappers = []any{
+		(*CallResult_Value)(nil),
+		(*CallResult_Failure)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_transforms_transformpb_transform_proto_rawDesc), len(file_transforms_transformpb_transform_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   17,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
