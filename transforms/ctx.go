@@ -23,11 +23,17 @@ func (s *sandbox) natives() *goja.Object {
 		"format": s.dateFormat, "parse": s.dateParse,
 		"lookup": s.lookup, "secret": s.secret, "get": s.trialkitGet,
 	} {
-		v := s.rt.ToValue(f).(*goja.Object)
-		// Or Go's own name for it would stand in stacks. Neither can fail on what is new.
-		_ = v.DefineDataProperty("name", s.rt.ToValue(name), goja.FLAG_FALSE, goja.FLAG_TRUE, goja.FLAG_FALSE)
-		_ = o.Set(name, v)
+		_ = o.Set(name, s.function(name, f)) // cannot fail on a new object
 	}
+	return o
+}
+
+// function makes a function of JavaScript. Without a name, Go's own for it would
+// stand in stacks.
+func (s *sandbox) function(name string, f func(goja.FunctionCall) goja.Value) *goja.Object {
+	o := s.rt.ToValue(f).(*goja.Object)
+	// It cannot fail on a new function.
+	_ = o.DefineDataProperty("name", s.rt.ToValue(name), goja.FLAG_FALSE, goja.FLAG_TRUE, goja.FLAG_FALSE)
 	return o
 }
 

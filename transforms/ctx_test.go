@@ -160,7 +160,7 @@ func TestContext(t *testing.T) {
 		{"a header that is a number", `return ctx.message(1, { headers: { a: 1 } })`, `2:12: TypeError: ctx.message: header "a" must be a string, but is a number`},
 
 		{"frozen", `return [ctx.crypto, ctx.base64, ctx.date, ctx.trialkit, ctx.message, ctx.crypto.uuid].every(Object.isFrozen)`, "true"},
-		{"names", `return [ctx.message.name, ctx.crypto.sha256.name]`, `["message","sha256"]`},
+		{"names", `return [ctx.message.name, ctx.crypto.sha256.name, ctx.lookup("sites.csv").get.name]`, `["message","sha256","get"]`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if got := result(t, e, c.body); got != c.want {
