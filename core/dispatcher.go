@@ -582,6 +582,9 @@ func scriptFailed(err error) Outcome {
 	if errors.As(err, &out.Clock); script != nil && script.Blameless || out.Clock != nil && out.Clock.caller {
 		out.State = StateWaiting
 	}
+	if script != nil {
+		out.Receipt.RetryAfter = script.After
+	}
 	return out
 }
 

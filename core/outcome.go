@@ -96,6 +96,8 @@ type ScriptError struct {
 	Blameless bool   // the script had no fair run: its process was gone, or busy with others
 	Position  string // "file:line:column", "" if it is not known
 	Text      string // what was thrown
+
+	After time.Duration // a blameless one is not tried again earlier
 }
 
 func (e *ScriptError) Error() string {

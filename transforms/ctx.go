@@ -1,6 +1,7 @@
 package transforms
 
 import (
+	"errors"
 	"math"
 	"time"
 
@@ -22,11 +23,17 @@ func (s *sandbox) natives() *goja.Object {
 		"format": s.dateFormat, "parse": s.dateParse,
 		"lookup": s.lookup, "secret": s.secret, "get": s.trialkitGet,
 	} {
-		v := s.rt.ToValue(f).(*goja.Object)
-		// Or Go's own name for it would stand in stacks. Neither can fail on what is new.
-		_ = v.DefineDataProperty("name", s.rt.ToValue(name), goja.FLAG_FALSE, goja.FLAG_TRUE, goja.FLAG_FALSE)
-		_ = o.Set(name, v)
+		_ = o.Set(name, s.function(name, f)) // cannot fail on a new object
 	}
+	return o
+}
+
+// function makes a function of JavaScript. Without a name, Go's own for it would
+// stand in stacks.
+func (s *sandbox) function(name string, f func(goja.FunctionCall) goja.Value) *goja.Object {
+	o := s.rt.ToValue(f).(*goja.Object)
+	// It cannot fail on a new function.
+	_ = o.DefineDataProperty("name", s.rt.ToValue(name), goja.FLAG_FALSE, goja.FLAG_TRUE, goja.FLAG_FALSE)
 	return o
 }
 
@@ -152,9 +159,13 @@ func (s *sandbox) trialkitGet(c goja.FunctionCall) goja.Value {
 	if !goja.IsString(path) {
 		return fail("invalid_path", "ctx.trialkit.get: the path must be a string, but is "+kindOf(path))
 	}
-	answer, failed := s.run.call("trialkit.get", []byte(path.String()))
-	if failed != nil {
-		return fail(failed.code, "ctx.trialkit.get: "+failed.text)
+	answer, err := s.run.ask(path.String())
+	var refused *callError
+	switch {
+	case errors.As(err, &refused):
+		return fail(refused.code, "ctx.trialkit.get: "+refused.text)
+	case err != nil: // the script is interrupted
+		return goja.Undefined()
 	}
 	value, err := decodeEvent(s.rt, answer)
 	if err != nil {
@@ -164,15 +175,4 @@ func (s *sandbox) trialkitGet(c goja.FunctionCall) goja.Value {
 		panic(err)
 	}
 	return s.rt.ToValue(promise)
-}
-
-// callFailure is why the host did not do what a script asked it for.
-type callFailure struct{ code, text string }
-
-// call asks the host for something.
-func (r *run) call(method string, argument []byte) ([]byte, *callFailure) {
-	if r.program.given.answers != nil {
-		return r.answered(method, argument)
-	}
-	return nil, &callFailure{"unavailable", "this version cannot ask TrialKit"}
 }

@@ -160,7 +160,7 @@ func TestContext(t *testing.T) {
 		{"a header that is a number", `return ctx.message(1, { headers: { a: 1 } })`, `2:12: TypeError: ctx.message: header "a" must be a string, but is a number`},
 
 		{"frozen", `return [ctx.crypto, ctx.base64, ctx.date, ctx.trialkit, ctx.message, ctx.crypto.uuid].every(Object.isFrozen)`, "true"},
-		{"names", `return [ctx.message.name, ctx.crypto.sha256.name]`, `["message","sha256"]`},
+		{"names", `return [ctx.message.name, ctx.crypto.sha256.name, ctx.lookup("sites.csv").get.name]`, `["message","sha256","get"]`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if got := result(t, e, c.body); got != c.want {
@@ -462,5 +462,49 @@ func BenchmarkLookup(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// answers is TrialKit's API.
+type answers map[string]string
+
+func (a answers) Get(_ context.Context, hook, path string) ([]byte, error) {
+	if answer, ok := a[hook+" "+path]; ok {
+		return []byte(answer), nil
+	}
+	return nil, errors.New("TrialKit answered 404")
+}
+
+func TestTrialKitGet(t *testing.T) {
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := transforms.Start(t.Context(), transforms.Options{
+		Command: []string{exe, "child"}, Log: slog.New(slog.DiscardHandler),
+		TrialKit: answers{"demo form/7/435": `{"id":435,"big":9007199254740993}`, "demo broken": `nope`},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(e.Stop)
+	for _, c := range []struct{ name, body, want string }{
+		{"a record", `return [ctx.trialkit.get("form/7/435") instanceof Promise, await ctx.trialkit.get("form/7/435")]`, `[true,{"id":435,"big":"9007199254740993"}]`},
+		{"several", `const [a, b] = await Promise.all(["form/7/435", "form/7/435"].map(ctx.trialkit.get)); return a.id + b.id`, "870"},
+		{"the event is another object", `const a = await ctx.trialkit.get("form/7/435"); a.id = 1; return (await ctx.trialkit.get("form/7/435")).id`, "435"},
+		{"a failure is caught", `try { await ctx.trialkit.get("none"); } catch (e) { return [e instanceof Error, e.code, e.message]; }`, `[true,"failed","ctx.trialkit.get: TrialKit answered 404"]`},
+		{"a failure is thrown", `return (await ctx.trialkit.get("none")).id`, "2:28: Error: ctx.trialkit.get: TrialKit answered 404"},
+		{"a failure that is forgotten", `ctx.trialkit.get("none"); return 1`, "2:14: a promise was rejected and not awaited: Error: ctx.trialkit.get: TrialKit answered 404"},
+		{"no path", `return await ctx.trialkit.get(7)`, "2:27: Error: ctx.trialkit.get: the path must be a string, but is a number"},
+		{"no JSON", `return await ctx.trialkit.get("broken")`, "2:27: Error: ctx.trialkit.get: what TrialKit answered cannot be read: it is not JSON"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := result(t, e, c.body); got != c.want {
+				t.Errorf("got  %.600s\nwant %.600s", got, c.want)
+			}
+		})
+	}
+	if got := result(t, start(t, nil), `return await ctx.trialkit.get("x").catch((e) => e.code)`); got != "unavailable" {
+		t.Error(got)
 	}
 }

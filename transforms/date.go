@@ -425,7 +425,7 @@ func (at *dateParts) time(zone *time.Location) (time.Time, error) {
 			return time.Time{}, fmt.Errorf("%04d has no day %d", at.year, at.yearDay)
 		}
 		if month >= 0 && month != int(t.Month()) || day >= 0 && day != t.Day() {
-			return time.Time{}, fmt.Errorf("D contradicts the month or the day")
+			return time.Time{}, fmt.Errorf("the day of the year contradicts the month or the day")
 		}
 		month, day = int(t.Month()), t.Day()
 	}

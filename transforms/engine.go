@@ -1,6 +1,7 @@
 package transforms
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -24,6 +25,8 @@ import (
 const (
 	// DefaultTimeout is a script's time per event where none is set.
 	DefaultTimeout = 250 * time.Millisecond
+	// DefaultMemory is what the script process may hold where nothing is set, in bytes.
+	DefaultMemory = 256 << 20
 
 	loadTimeout = 5 * time.Second
 	// restartWait is how long an event waits for a new process after one died. A
@@ -45,12 +48,8 @@ type Options struct {
 	ShowOutput func(script, deliveryID, text string)
 	// TrialKit is what ctx.trialkit reads from; nil: no hook has an API.
 	TrialKit TrialKit
-}
-
-// TrialKit reads from TrialKit's API for scripts. ctx is that of the event's
-// Transform, or made of it: it knows since when a read is of use to the event.
-type TrialKit interface {
-	Get(ctx context.Context, hook, path string) (json []byte, err error)
+	// Memory is what the process may hold, in bytes; 0: DefaultMemory.
+	Memory uint64
 }
 
 // Script is a transform as configured.
@@ -79,7 +78,9 @@ type Engine struct {
 	idKey   []byte        // of [Engine.givenID]
 
 	mu      sync.Mutex
+	memory  uint64
 	scripts map[string]*loaded    // by id: what every new process must have
+	strikes map[string]*strikes   // by hash, of scripts that cost a process
 	files   map[string]*tableFile // by fileID: the lookup files of the scripts
 	has     map[string]bool       // by fileID: those that the process hasOf has
 	hasOf   pb.TransformServiceClient
@@ -97,12 +98,16 @@ type process interface {
 // loaded is a script that at least one transform uses.
 type loaded struct {
 	req  *pb.LoadRequest
+	hash string
 	uses int
 }
 
 // Start starts the script process.
 func Start(ctx context.Context, o Options) (*Engine, error) {
-	e := &Engine{options: o, scripts: make(map[string]*loaded), files: make(map[string]*tableFile), idKey: make([]byte, 32)}
+	e := &Engine{
+		options: o, memory: cmp.Or(o.Memory, DefaultMemory), idKey: make([]byte, 32),
+		scripts: make(map[string]*loaded), strikes: make(map[string]*strikes), files: make(map[string]*tableFile),
+	}
 	_, _ = rand.Read(e.idKey) // it never fails
 	child, err := host.Start(ctx, host.Spec{
 		Name:      service,
@@ -121,23 +126,58 @@ func Start(ctx context.Context, o Options) (*Engine, error) {
 	return e, nil
 }
 
+// SetMemory changes what the script process may hold, in bytes; 0: DefaultMemory.
+func (e *Engine) SetMemory(ctx context.Context, bytes uint64) error {
+	bytes = cmp.Or(bytes, DefaultMemory)
+	e.mu.Lock()
+	same := e.memory == bytes
+	e.memory = bytes // of a process that starts in between as well
+	e.mu.Unlock()
+	if same {
+		return nil
+	}
+	p, _, err := e.client(ctx)
+	if err == nil {
+		_, err = p.rpc.Configure(ctx, &pb.ConfigureRequest{Memory: bytes})
+	}
+	if err != nil && !lost(err) && !errors.Is(err, errUnavailable) { // the next process has it
+		return fmt.Errorf("set the memory of the script process: %w", err)
+	}
+	return nil
+}
+
+func (e *Engine) limit() uint64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.memory
+}
+
 // Stop ends the script process; runs in flight fail.
 func (e *Engine) Stop() { e.process.Stop() }
 
 // Status tells how the script process is.
 func (e *Engine) Status() host.Status { return e.process.Status() }
 
-// setUp gives a new process all scripts before it is used. One that it does not
-// take any more fails alone, at its next event.
+// setUp gives a new process its limits and all scripts before it is used. A script
+// that it does not take any more fails alone, at its next event.
 func (e *Engine) setUp(ctx context.Context, client any) error {
+	p := client.(*running)
+	p.trialkit = e.options.TrialKit
+	if err := p.open(); err != nil {
+		return err
+	}
 	e.mu.Lock()
+	limits := &pb.ConfigureRequest{Memory: e.memory}
 	reqs := make([]*pb.LoadRequest, 0, len(e.scripts))
 	for _, l := range e.scripts {
 		reqs = append(reqs, l.req)
 	}
 	e.mu.Unlock()
+	if _, err := p.rpc.Configure(ctx, limits); err != nil {
+		return fmt.Errorf("set its limits: %w", err)
+	}
 	for _, req := range reqs {
-		out, err := e.loadOn(ctx, client.(pb.TransformServiceClient), req)
+		out, err := e.loadOn(ctx, p.rpc, req)
 		if err != nil {
 			return fmt.Errorf("load %s: %w", req.GetName(), err)
 		}
@@ -181,7 +221,7 @@ func (e *Engine) Compile(ctx context.Context, s Script) (*Transform, error) {
 	}
 
 	// First kept, then loaded: a process that starts in between has it too.
-	e.keep(t.req, s.Tables)
+	e.keep(t.req, t.hash, s.Tables)
 	if err := e.load(ctx, t.req); err != nil {
 		e.release(t.req)
 		if refused, ok := errors.AsType[*CompileError](err); ok {
@@ -245,12 +285,12 @@ func (e *Engine) bundle(ctx context.Context, s Script) (*pb.BundleResponse, erro
 	return out, err
 }
 
-func (e *Engine) keep(req *pb.LoadRequest, tables *Tables) {
+func (e *Engine) keep(req *pb.LoadRequest, hash string, tables *Tables) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	l := e.scripts[req.GetScriptId()]
 	if l == nil {
-		l = &loaded{req: req}
+		l = &loaded{req: req, hash: hash}
 		e.scripts[req.GetScriptId()] = l
 		e.keepGiven(req, tables)
 	}
@@ -275,7 +315,7 @@ func (e *Engine) release(req *pb.LoadRequest) {
 		// script. If it fails, the process keeps a little more memory.
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		child := client.(pb.TransformServiceClient)
+		child := client.(*running).rpc
 		_, _ = child.Unload(ctx, &pb.UnloadRequest{ScriptId: req.GetScriptId()})
 		for _, f := range unused {
 			_, _ = child.Withdraw(ctx, f)
@@ -306,7 +346,7 @@ func (e *Engine) ask(ctx context.Context, name string, call func(context.Context
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		err = call(ctx, client)
+		err = call(ctx, client.rpc)
 		switch {
 		case err == nil:
 			return nil
@@ -346,14 +386,14 @@ func problemsOf(problems []*pb.Problem) (out []Problem) {
 var errUnavailable = errors.New("the script process is not running")
 
 // client returns the live process. It waits for one that is being started.
-func (e *Engine) client(ctx context.Context) (client pb.TransformServiceClient, gone <-chan struct{}, err error) {
+func (e *Engine) client(ctx context.Context) (p *running, gone <-chan struct{}, err error) {
 	ctx, cancel := context.WithTimeout(ctx, restartWait)
 	defer cancel()
 	raw, gone, err := e.process.Await(ctx)
 	if err != nil {
 		return nil, nil, errUnavailable
 	}
-	return raw.(pb.TransformServiceClient), gone, nil
+	return raw.(*running), gone, nil
 }
 
 // await waits until a process that failed a call is known to be gone, so that

@@ -92,14 +92,14 @@ func (s *sandbox) tableView(t *table) goja.Value {
 		case "rows":
 			return s.list(len(t.rows), row) // of objects that row keeps
 		case "get":
-			return s.function(key, func(c goja.FunctionCall) goja.Value {
+			return s.method(key, func(c goja.FunctionCall) goja.Value {
 				if found := t.find(0, s.cell("get", "key", c.Argument(0))); len(found) > 0 {
 					return row(int(found[0]))
 				}
 				return goja.Undefined()
 			})
 		case "find":
-			return s.function(key, func(c goja.FunctionCall) goja.Value {
+			return s.method(key, func(c goja.FunctionCall) goja.Value {
 				column := s.column("find", t, c.Argument(0))
 				if found := t.find(column, s.cell("find", "value", c.Argument(1))); len(found) > 0 {
 					return row(int(found[0]))
@@ -107,7 +107,7 @@ func (s *sandbox) tableView(t *table) goja.Value {
 				return goja.Undefined()
 			})
 		case "filter":
-			return s.function(key, func(c goja.FunctionCall) goja.Value {
+			return s.method(key, func(c goja.FunctionCall) goja.Value {
 				column := s.column("filter", t, c.Argument(0))
 				found := t.find(column, s.cell("filter", "value", c.Argument(1)))
 				return s.list(len(found), func(i int) goja.Value { return row(int(found[i])) })
@@ -145,8 +145,9 @@ func (s *sandbox) cell(function, what string, v goja.Value) string {
 	return v.String()
 }
 
-func (s *sandbox) function(name string, f func(goja.FunctionCall) goja.Value) goja.Value {
-	o := s.rt.ToValue(f).(*goja.Object)
+// method is a frozen function of a table.
+func (s *sandbox) method(name string, f func(goja.FunctionCall) goja.Value) goja.Value {
+	o := s.function(name, f)
 	if _, err := s.freeze(goja.Undefined(), o); err != nil {
 		panic(err)
 	}

@@ -21,6 +21,7 @@ const (
 
 // run is one script on one event, in a sandbox of its own for the time.
 type run struct {
+	job     *job // nil while a script is loaded
 	program *program
 	sandbox *sandbox
 	req     *pb.RunRequest
@@ -34,6 +35,8 @@ type run struct {
 	sized     int                   // bytes of the messages' payloads
 	lookups   map[string]goja.Value // what ctx.lookup has given, by file
 	unhandled []*goja.Promise       // rejected, and nobody has looked yet
+
+	overMemory bool // interrupted for it; guarded by memory.mu
 }
 
 type wordKind int
@@ -53,9 +56,9 @@ type word struct {
 
 // failure is a run's end without a result.
 type failure struct {
-	at      place
-	text    string
-	timeout bool
+	at     place
+	text   string
+	reason pb.Reason
 }
 
 func (f *failure) Error() string { return f.text }
@@ -63,29 +66,27 @@ func (f *failure) Error() string { return f.text }
 // errExpired is what a script is interrupted with.
 var errExpired = errors.New("the script did not end in time")
 
-// runScript runs the program on one event. It returns at the latest when limit
-// is over, unless a built-in function keeps the script from being interrupted.
-func runScript(p *program, req *pb.RunRequest, limit time.Duration) *pb.RunResponse {
+// runScript runs a job's script on its event. It returns at the latest when its
+// time is over, unless a built-in function keeps the script from being interrupted:
+// then the job is answered all the same.
+func runScript(j *job) *pb.RunResponse {
 	out := &pb.RunResponse{}
-	r := &run{program: p, req: req, now: req.GetReceivedAt().AsTime()}
-	err := r.guarded(limit, func() error { return r.shape(out) })
+	r := &run{job: j, program: j.program, req: j.req, now: j.req.GetReceivedAt().AsTime()}
+	err := r.guarded(j.server.memory, j.limit(), func() error { return r.shape(out) })
 	out.Logs = r.logs
 	if err != nil {
 		f := r.failureOf(err)
 		out.Messages, out.Skip, out.Reject = nil, nil, nil
 		// Cleaned before it is cut: a part of a secret would not be found.
-		out.Failure = &pb.Failure{Position: f.at.String(), Text: clip(p.given.redact.String(f.text), maxText)}
-		if f.timeout {
-			out.Failure.Reason = pb.Reason_REASON_TIMEOUT
-		}
+		out.Failure = &pb.Failure{Position: f.at.String(), Text: clip(r.program.given.redact.String(f.text), maxText), Reason: f.reason}
 	}
 	return out
 }
 
 // evaluateOnce runs the script's top level, to see that it has what an event needs.
-func evaluateOnce(p *program, limit time.Duration) *failure {
+func evaluateOnce(p *program, m *memory, limit time.Duration) *failure {
 	r := &run{program: p, req: &pb.RunRequest{}}
-	err := r.guarded(limit, func() error {
+	err := r.guarded(m, limit, func() error {
 		_, err := r.sandbox.evaluate()
 		return err
 	})
@@ -95,19 +96,24 @@ func evaluateOnce(p *program, limit time.Duration) *failure {
 	return r.failureOf(err)
 }
 
-// guarded runs f in a sandbox, under the clock and a recover. Only a sandbox
-// that is surely sound is used again.
-func (r *run) guarded(limit time.Duration, f func() error) (err error) {
+// guarded runs f in a sandbox, under the clock, the watch on the memory and a
+// recover. Only a sandbox that is surely sound is used again.
+func (r *run) guarded(m *memory, limit time.Duration, f func() error) (err error) {
 	s, err := r.program.sandbox()
 	if err != nil {
 		return err
 	}
 	r.sandbox, s.run = s, r
-	clock := time.AfterFunc(limit, func() { s.rt.Interrupt(errExpired) })
+	clock := startClock(limit, func() { s.rt.Interrupt(errExpired) }, r.stuck)
+	if r.job != nil {
+		r.job.clock = clock
+	}
+	m.enter(r)
 	sound := false
 	defer func() {
-		// A clock that has run may interrupt at any moment, even the next event.
-		if clock.Stop() && sound {
+		// What has run may interrupt at any moment, even the next event.
+		interrupted := m.exit(r)
+		if clock.stop() && !interrupted && sound {
 			r.program.keep(s)
 		}
 	}()
@@ -121,6 +127,13 @@ func (r *run) guarded(limit time.Duration, f func() error) (err error) {
 		err = known
 	}
 	return err
+}
+
+// stuck answers for a script that does not end. The host kills the process for it.
+func (r *run) stuck() {
+	if r.job != nil {
+		r.job.answer(failedFor(pb.Reason_REASON_STUCK, "the script did not end in time and could not be interrupted"))
+	}
 }
 
 // recovered calls f. It is sound if f did not panic and was not cut off.
@@ -356,7 +369,7 @@ func (r *run) describe(err error, sound bool) (*failure, bool) {
 	var thrown *goja.Exception
 	switch {
 	case errors.As(err, &interrupted):
-		return &failure{at: r.program.position(interrupted.Stack()), text: errExpired.Error(), timeout: true}, false
+		return r.cutOff(interrupted), false
 	case errors.As(err, &overflow):
 		return &failure{at: r.program.position(overflow.Stack()), text: fmt.Sprintf("RangeError: functions call each other deeper than %d levels", maxCalls)}, false
 	case errors.As(err, &thrown):
@@ -372,6 +385,15 @@ func (r *run) describe(err error, sound bool) (*failure, bool) {
 	default:
 		return &failure{text: err.Error()}, sound
 	}
+}
+
+// cutOff is the failure of a script that was interrupted.
+func (r *run) cutOff(by *goja.InterruptedError) *failure {
+	f := &failure{at: r.program.position(by.Stack()), text: errExpired.Error(), reason: pb.Reason_REASON_TIMEOUT}
+	if errors.Is(by, errMemory) {
+		f.text, f.reason = errMemory.Error(), pb.Reason_REASON_MEMORY
+	}
+	return f
 }
 
 func (r *run) failureOf(err error) *failure {

@@ -109,7 +109,7 @@ func (b *bench) begin(c goja.FunctionCall) goja.Value {
 	}
 	program := *b.outer.program
 	program.given = &given{tables: program.given.tables, secrets: with.Secrets, answers: answers}
-	inner := &run{program: &program, sandbox: s, req: req, now: req.GetReceivedAt().AsTime()}
+	inner := &run{job: b.outer.job, program: &program, sandbox: s, req: req, now: req.GetReceivedAt().AsTime()}
 	first, err := decodeEvent(s.rt, body)
 	if err != nil {
 		panic(s.rt.NewTypeError("the event cannot be read: %s", err.Error()))
@@ -197,11 +197,16 @@ func (b *bench) diff(c goja.FunctionCall) goja.Value {
 	return b.sandbox.rt.ToValue(Diff(c.Argument(0).String(), c.Argument(1).String()))
 }
 
-// answered answers what a script that is tried asks of the host.
-func (r *run) answered(_ string, argument []byte) ([]byte, *callFailure) {
-	answer, ok := r.program.given.answers.GetTrialkit()[string(argument)]
+// ask has TrialKit's API answer, or what a script that is tried is given in its
+// place. The error is that of [job.call].
+func (r *run) ask(path string) ([]byte, error) {
+	answers := r.program.given.answers
+	if answers == nil {
+		return r.job.call(methodTrialKit, []byte(path))
+	}
+	answer, ok := answers.GetTrialkit()[path]
 	if !ok {
-		return nil, &callFailure{"not_found", fmt.Sprintf("no answer is given for %q: write \"trialkit\": { %q: ... } beside the event", argument, argument)}
+		return nil, &callError{"not_found", fmt.Sprintf("no answer is given for %q: write \"trialkit\": { %q: ... } beside the event", path, path)}
 	}
 	return answer, nil
 }

@@ -22,12 +22,13 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	TransformService_Bundle_FullMethodName   = "/hookline.transform.v1alpha.TransformService/Bundle"
-	TransformService_Provide_FullMethodName  = "/hookline.transform.v1alpha.TransformService/Provide"
-	TransformService_Withdraw_FullMethodName = "/hookline.transform.v1alpha.TransformService/Withdraw"
-	TransformService_Load_FullMethodName     = "/hookline.transform.v1alpha.TransformService/Load"
-	TransformService_Unload_FullMethodName   = "/hookline.transform.v1alpha.TransformService/Unload"
-	TransformService_Run_FullMethodName      = "/hookline.transform.v1alpha.TransformService/Run"
+	TransformService_Bundle_FullMethodName    = "/hookline.transform.v1alpha.TransformService/Bundle"
+	TransformService_Provide_FullMethodName   = "/hookline.transform.v1alpha.TransformService/Provide"
+	TransformService_Withdraw_FullMethodName  = "/hookline.transform.v1alpha.TransformService/Withdraw"
+	TransformService_Load_FullMethodName      = "/hookline.transform.v1alpha.TransformService/Load"
+	TransformService_Unload_FullMethodName    = "/hookline.transform.v1alpha.TransformService/Unload"
+	TransformService_Configure_FullMethodName = "/hookline.transform.v1alpha.TransformService/Configure"
+	TransformService_Stream_FullMethodName    = "/hookline.transform.v1alpha.TransformService/Stream"
 )
 
 // TransformServiceClient is the client API for TransformService service.
@@ -36,7 +37,7 @@ const (
 //
 // TransformService is served by the script process over hashicorp/go-plugin. A
 // gRPC error means that the process or the protocol broke; what a script did is
-// always in a response. NOT_FOUND: the process does not have the script.
+// always in a response.
 type TransformServiceClient interface {
 	// Bundle reads a script and what it imports from the disk and makes one text of
 	// it, which Load takes. It keeps nothing.
@@ -51,8 +52,12 @@ type TransformServiceClient interface {
 	Load(ctx context.Context, in *LoadRequest, opts ...grpc.CallOption) (*LoadResponse, error)
 	// Unload forgets a script; runs that have begun end on it.
 	Unload(ctx context.Context, in *UnloadRequest, opts ...grpc.CallOption) (*UnloadResponse, error)
-	// Run runs a script on one event; calls come concurrently.
-	Run(ctx context.Context, in *RunRequest, opts ...grpc.CallOption) (*RunResponse, error)
+	// Configure sets the limits of the process as a whole. It comes before the
+	// first Stream, and again when they change.
+	Configure(ctx context.Context, in *ConfigureRequest, opts ...grpc.CallOption) (*ConfigureResponse, error)
+	// Stream runs scripts, many at once. Every run that is begun is answered once,
+	// with an end; before that it may ask the host for something.
+	Stream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[StreamRequest, StreamResponse], error)
 }
 
 type transformServiceClient struct {
@@ -113,15 +118,28 @@ func (c *transformServiceClient) Unload(ctx context.Context, in *UnloadRequest, 
 	return out, nil
 }
 
-func (c *transformServiceClient) Run(ctx context.Context, in *RunRequest, opts ...grpc.CallOption) (*RunResponse, error) {
+func (c *transformServiceClient) Configure(ctx context.Context, in *ConfigureRequest, opts ...grpc.CallOption) (*ConfigureResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(RunResponse)
-	err := c.cc.Invoke(ctx, TransformService_Run_FullMethodName, in, out, cOpts...)
+	out := new(ConfigureResponse)
+	err := c.cc.Invoke(ctx, TransformService_Configure_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
 	return out, nil
 }
+
+func (c *transformServiceClient) Stream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[StreamRequest, StreamResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &TransformService_ServiceDesc.Streams[0], TransformService_Stream_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[StreamRequest, StreamResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type TransformService_StreamClient = grpc.BidiStreamingClient[StreamRequest, StreamResponse]
 
 // TransformServiceServer is the server API for TransformService service.
 // All implementations must embed UnimplementedTransformServiceServer
@@ -129,7 +147,7 @@ func (c *transformServiceClient) Run(ctx context.Context, in *RunRequest, opts .
 //
 // TransformService is served by the script process over hashicorp/go-plugin. A
 // gRPC error means that the process or the protocol broke; what a script did is
-// always in a response. NOT_FOUND: the process does not have the script.
+// always in a response.
 type TransformServiceServer interface {
 	// Bundle reads a script and what it imports from the disk and makes one text of
 	// it, which Load takes. It keeps nothing.
@@ -144,8 +162,12 @@ type TransformServiceServer interface {
 	Load(context.Context, *LoadRequest) (*LoadResponse, error)
 	// Unload forgets a script; runs that have begun end on it.
 	Unload(context.Context, *UnloadRequest) (*UnloadResponse, error)
-	// Run runs a script on one event; calls come concurrently.
-	Run(context.Context, *RunRequest) (*RunResponse, error)
+	// Configure sets the limits of the process as a whole. It comes before the
+	// first Stream, and again when they change.
+	Configure(context.Context, *ConfigureRequest) (*ConfigureResponse, error)
+	// Stream runs scripts, many at once. Every run that is begun is answered once,
+	// with an end; before that it may ask the host for something.
+	Stream(grpc.BidiStreamingServer[StreamRequest, StreamResponse]) error
 	mustEmbedUnimplementedTransformServiceServer()
 }
 
@@ -171,8 +193,11 @@ func (UnimplementedTransformServiceServer) Load(context.Context, *LoadRequest) (
 func (UnimplementedTransformServiceServer) Unload(context.Context, *UnloadRequest) (*UnloadResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Unload not implemented")
 }
-func (UnimplementedTransformServiceServer) Run(context.Context, *RunRequest) (*RunResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method Run not implemented")
+func (UnimplementedTransformServiceServer) Configure(context.Context, *ConfigureRequest) (*ConfigureResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Configure not implemented")
+}
+func (UnimplementedTransformServiceServer) Stream(grpc.BidiStreamingServer[StreamRequest, StreamResponse]) error {
+	return status.Error(codes.Unimplemented, "method Stream not implemented")
 }
 func (UnimplementedTransformServiceServer) mustEmbedUnimplementedTransformServiceServer() {}
 func (UnimplementedTransformServiceServer) testEmbeddedByValue()                          {}
@@ -285,23 +310,30 @@ func _TransformService_Unload_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
-func _TransformService_Run_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(RunRequest)
+func _TransformService_Configure_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ConfigureRequest)
 	if err := dec(in); err != nil {
 		return nil, err
 	}
 	if interceptor == nil {
-		return srv.(TransformServiceServer).Run(ctx, in)
+		return srv.(TransformServiceServer).Configure(ctx, in)
 	}
 	info := &grpc.UnaryServerInfo{
 		Server:     srv,
-		FullMethod: TransformService_Run_FullMethodName,
+		FullMethod: TransformService_Configure_FullMethodName,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(TransformServiceServer).Run(ctx, req.(*RunRequest))
+		return srv.(TransformServiceServer).Configure(ctx, req.(*ConfigureRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
+
+func _TransformService_Stream_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(TransformServiceServer).Stream(&grpc.GenericServerStream[StreamRequest, StreamResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type TransformService_StreamServer = grpc.BidiStreamingServer[StreamRequest, StreamResponse]
 
 // TransformService_ServiceDesc is the grpc.ServiceDesc for TransformService service.
 // It's only intended for direct use with grpc.RegisterService,
@@ -331,10 +363,17 @@ var TransformService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _TransformService_Unload_Handler,
 		},
 		{
-			MethodName: "Run",
-			Handler:    _TransformService_Run_Handler,
+			MethodName: "Configure",
+			Handler:    _TransformService_Configure_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Stream",
+			Handler:       _TransformService_Stream_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+	},
 	Metadata: "transforms/transformpb/transform.proto",
 }
