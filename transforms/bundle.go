@@ -24,11 +24,14 @@ const (
 	// which would cost more per event than most scripts do.
 	entryFile = "hookline:entry"
 	entry     = "import script from %s; __hookline(script)"
+	mainEntry = "import %s; import main from %s; __hookline(main)"
 	banner    = "\n" + `(function (__hookline) { "use strict";`
 	footer    = `})`
 
-	// ownText is where the text of a script comes from that is not on the disk.
-	ownText = "script"
+	// ownText is where the text of a script comes from that is not on the disk, and
+	// ownModule that of a module.
+	ownText   = "script"
+	ownModule = "module"
 )
 
 // lacking is what esbuild must lower or refuse because goja does not know it.
@@ -45,7 +48,7 @@ type bundler struct {
 	root string // the folder beyond which nothing is read; no symlinks in it
 	path string // of the script, below root
 
-	tests bool // it is a file of tests
+	modules map[string]string // that are not on the disk
 
 	mu     sync.Mutex // esbuild reads files concurrently
 	inputs map[string]bool
@@ -62,8 +65,12 @@ func (s *server) Bundle(_ context.Context, req *pb.BundleRequest) (out *pb.Bundl
 		out.Problems = []*pb.Problem{{Text: err.Error()}}
 		return out, nil
 	}
-	b.tests = req.GetTests()
-	source, problems, warnings := b.build(b.options(strconv.Quote(filepath.ToSlash(b.path))))
+	b.modules = req.GetModules()
+	first := fmt.Sprintf(entry, strconv.Quote(filepath.ToSlash(b.path)))
+	if main := req.GetMain(); main != "" {
+		first = fmt.Sprintf(mainEntry, strconv.Quote(filepath.ToSlash(b.path)), strconv.Quote(main))
+	}
+	source, problems, warnings := b.build(b.options(first))
 	if len(problems) == 0 {
 		var lacks, mayLack []*pb.Problem
 		if lacks, mayLack = lint(req.GetName(), source); len(lacks) > 0 {
@@ -82,7 +89,7 @@ func (s *server) Bundle(_ context.Context, req *pb.BundleRequest) (out *pb.Bundl
 // were bundles.
 func bundleText(name string, source []byte) ([]byte, []*pb.Problem) {
 	b := &bundler{name: name, root: string(filepath.Separator), inputs: map[string]bool{}}
-	o := b.options(strconv.Quote(ownText))
+	o := b.options(fmt.Sprintf(entry, strconv.Quote(ownText)))
 	text := strings.TrimPrefix(string(source), string(utf8BOM))
 	o.Plugins = []api.Plugin{{Name: "hookline", Setup: func(build api.PluginBuild) {
 		build.OnResolve(api.OnResolveOptions{Filter: ".*"}, func(a api.OnResolveArgs) (api.OnResolveResult, error) {
@@ -99,13 +106,10 @@ func bundleText(name string, source []byte) ([]byte, []*pb.Problem) {
 	return out, problems
 }
 
-func (b *bundler) options(script string) api.BuildOptions {
-	entry := entry
-	if b.tests {
-		entry = testEntry
-	}
+// options are esbuild's for a bundle that begins with the text of entryFile.
+func (b *bundler) options(first string) api.BuildOptions {
 	return api.BuildOptions{
-		Stdin:  &api.StdinOptions{Contents: fmt.Sprintf(entry, script), Sourcefile: entryFile, ResolveDir: b.root},
+		Stdin:  &api.StdinOptions{Contents: first, Sourcefile: entryFile, ResolveDir: b.root},
 		Bundle: true, Write: false, Outfile: filepath.Join(b.root, "out.js"), AbsWorkingDir: b.root, LogLevel: api.LogLevelSilent,
 		Format: api.FormatESModule, Platform: api.PlatformNeutral, Target: api.ES2022, Supported: lacking,
 		MainFields: []string{"module", "main"}, Conditions: []string{"module"}, // "import", "require" and "default" are esbuild's
@@ -147,8 +151,8 @@ func (b *bundler) build(o api.BuildOptions) (source []byte, problems, warnings [
 			name = plain
 		}
 		name = path.Clean(name)
-		if k.maps.Sources[i] = b.known(name); isOwn(name) {
-			k.maps.SourcesContent[i] = "" // it names a path of this machine, or is ours
+		if k.maps.Sources[i] = b.known(name); name == entryFile {
+			k.maps.SourcesContent[i] = "" // it names a path of this machine
 		}
 	}
 	source, err := k.text()
@@ -164,11 +168,13 @@ func (b *bundler) build(o api.BuildOptions) (source []byte, problems, warnings [
 // known is the name of a file, as esbuild writes it, as the user knows it.
 func (b *bundler) known(name string) string {
 	switch {
-	case isOwn(name):
-		return name
+	case name == entryFile:
+		return entryFile
+	case strings.HasPrefix(name, ownModule+":"):
+		return strings.TrimPrefix(name, ownModule+":")
 	case strings.HasPrefix(name, ownText+":"):
 		return b.name
-	case strings.HasPrefix(name, "data:"), strings.HasPrefix(name, "<"):
+	case strings.HasPrefix(name, "<"):
 		return name
 	}
 	return b.shown(filepath.Join(b.root, filepath.FromSlash(name)))
@@ -216,7 +222,7 @@ func (b *bundler) problem(m api.Message) *pb.Problem {
 		text += ": await inside of the function"
 	}
 	l := m.Location
-	if l == nil || isOwn(l.File) {
+	if l == nil || l.File == entryFile {
 		// The entry is ours: there is only one thing that can be wrong with it.
 		if strings.HasPrefix(m.Text, "No matching export") {
 			text = "it has no default export: write `export default function (event, ctx) { ... }`"
@@ -224,7 +230,7 @@ func (b *bundler) problem(m api.Message) *pb.Problem {
 		return &pb.Problem{Text: text}
 	}
 	for _, n := range m.Notes {
-		if at := n.Location; at != nil && !isOwn(at.File) { // the others speak of esbuild's options
+		if at := n.Location; at != nil && at.File != entryFile { // the others speak of esbuild's options
 			text += fmt.Sprintf("\n  %s (%s:%d:%d)", n.Text, b.known(at.File), at.Line, columnOf(at))
 		}
 	}

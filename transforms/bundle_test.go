@@ -267,6 +267,79 @@ func TestSymlinksInside(t *testing.T) {
 	}
 }
 
+// TestModules: a module of the host's, which gets to run in place of the script.
+func TestModules(t *testing.T) {
+	e := start(t, nil)
+	s := script(tree(t, map[string]string{
+		"ehr.ts":      "export default (event: any) => event.trans_id;",
+		"ehr.test.ts": "import { test } from \"hookline/test\";\nimport transform from \"./ehr\";\ntest(\"one\", () => transform({ trans_id: 1 }));\ntest(\"two\", () => transform(undefined));\n",
+	}), "ehr.test.ts")
+	if _, err := e.Compile(t.Context(), s); err == nil || !strings.Contains(err.Error(), "ehr.test.ts:1:22: \"hookline/test\" is for tests") {
+		t.Error(err)
+	}
+	s.Main = "hookline/test"
+	s.Modules = map[string]string{s.Main: "const all: any[] = [];\nexport const test = (name: string, body: () => unknown) => { all.push([name, body]); };\nexport default () => all.map(([name, body]) => [name, body()]);\n"}
+	tr, err := e.Compile(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err = tr.Transform(t.Context(), event(update), route, delivery, nil); err == nil || !strings.Contains(err.Error(), "ehr.ts:1:38") {
+		t.Error(err)
+	}
+	s.Modules[s.Main] += "nothing();"
+	if _, err = e.Compile(t.Context(), s); err == nil || !strings.Contains(err.Error(), "hookline/test:4:1: nothing is called nothing here") {
+		t.Error(err)
+	}
+}
+
+// TestLinkedPackages: pnpm keeps each package with links to what it needs beside it.
+func TestLinkedPackages(t *testing.T) {
+	e := start(t, nil)
+	root := tree(t, map[string]string{
+		"ehr.ts": "import { f } from 'a';\nexport default (event) => f(event.x);",
+		"node_modules/.pnpm/a@1/node_modules/a/index.js": "const b = require('b');\nexports.f = (x) => b(x);\n",
+		"node_modules/.pnpm/b@1/node_modules/b/index.js": "module.exports = (x) => x.y;\n",
+	})
+	for link, to := range map[string]string{
+		"node_modules/a": ".pnpm/a@1/node_modules/a", "node_modules/.pnpm/a@1/node_modules/b": "../../b@1/node_modules/b",
+	} {
+		if err := os.Symlink(to, filepath.Join(root, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tr, err := e.Compile(t.Context(), script(root, "ehr.ts"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err = tr.Transform(t.Context(), event(update), route, delivery, nil); err == nil || !strings.Contains(err.Error(), "node_modules/.pnpm/b@1/node_modules/b/index.js:1:27") {
+		t.Error(err)
+	}
+}
+
+// TestElsewhere: a script that is not in the configuration's folder may import what
+// is in its own, and is called by its full path.
+func TestElsewhere(t *testing.T) {
+	e := start(t, nil)
+	root := tree(t, map[string]string{
+		"s/ehr.ts": "import { f } from './lib';\nexport default (event) => f(event.x);", "s/lib.ts": "export const f = (x: any) => x.y;",
+		"s/up.ts": "import { z } from '../z';\nexport default () => z;", "z.ts": "export const z = 1;",
+	})
+	at := func(name string) transforms.Script {
+		path := filepath.Join(root, name)
+		return transforms.Script{Name: path, Path: path, Root: t.TempDir(), Timeout: time.Second}
+	}
+	tr, err := e.Compile(t.Context(), at("s/ehr.ts"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err = tr.Transform(t.Context(), event(update), route, delivery, nil); err == nil || !strings.Contains(err.Error(), root+"/s/lib.ts:1:32") {
+		t.Error(err)
+	}
+	if _, err = e.Compile(t.Context(), at("s/up.ts")); err == nil || !strings.Contains(err.Error(), root+"/s/up.ts:1:19: "+root+"/z.ts is outside of "+root+"/s") {
+		t.Error(err)
+	}
+}
+
 // TestRefusedInputs: who waits for a script to be mended knows what to look at.
 func TestRefusedInputs(t *testing.T) {
 	e := start(t, nil)

@@ -15,7 +15,7 @@ import (
 type program struct {
 	name  string
 	code  *goja.Program
-	kept  *kept
+	kept  *kept             // until it is loaded
 	names map[string]string // of files: as the engine writes them -> as the user knows them
 	idle  chan *sandbox
 

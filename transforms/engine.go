@@ -28,7 +28,7 @@ const (
 	// DefaultMemory is what the script process may hold where nothing is set, in bytes.
 	DefaultMemory = 256 << 20
 
-	loadTimeout = 5 * time.Second
+	loadTimeout = 10 * time.Second // a bundle near the limit takes some seconds
 	// restartWait is how long an event waits for a new process after one died. A
 	// start takes about a tenth of a second, after several deaths some seconds.
 	restartWait = 5 * time.Second
@@ -60,7 +60,13 @@ type Script struct {
 	Source  []byte        // what [Transform.Source] was, to compile without the disk; nil: read it
 	Timeout time.Duration // 0: DefaultTimeout
 
-	// For scripts that are tried. Tests: it is a file of tests, which may import
+	// Modules are the texts of modules that are not on the disk, by the names that
+	// import them: "hookline/test". Main is the one whose default export is run, after
+	// the script has been; "": the script's own is.
+	Modules map[string]string
+	Main    string
+
+	// For scripts that are tried. Tests: it is a file of tests, and has the module
 	// "hookline/test". TrialKit: what ctx.trialkit.get gives, JSON by path, in the
 	// place of Options.TrialKit; nil: ask that.
 	Tests    bool
@@ -194,6 +200,9 @@ func (e *Engine) Compile(ctx context.Context, s Script) (*Transform, error) {
 	if s.Timeout <= 0 {
 		s.Timeout = DefaultTimeout
 	}
+	if s.Tests {
+		s.Modules, s.Main = map[string]string{testModule: testSource}, testModule
+	}
 	t := &Transform{engine: e, script: s}
 	source := s.Source
 	if source == nil {
@@ -274,7 +283,7 @@ func (e *Engine) bundle(ctx context.Context, s Script) (*pb.BundleResponse, erro
 	}
 	var out *pb.BundleResponse
 	err = e.ask(ctx, s.Name, func(ctx context.Context, client pb.TransformServiceClient) (err error) {
-		out, err = client.Bundle(ctx, &pb.BundleRequest{Name: s.Name, Path: file, Root: root, Tests: s.Tests})
+		out, err = client.Bundle(ctx, &pb.BundleRequest{Name: s.Name, Path: file, Root: root, Modules: s.Modules, Main: s.Main})
 		return err
 	})
 	if err == nil && len(out.GetProblems()) > 0 {

@@ -62,13 +62,14 @@ func (b *bundler) called(file string) {
 
 func (b *bundler) plugin(build api.PluginBuild) {
 	build.OnResolve(api.OnResolveOptions{Filter: ".*"}, func(a api.OnResolveArgs) (api.OnResolveResult, error) {
-		if b.tests && a.Path == testModule {
-			return api.OnResolveResult{Path: testModule, Namespace: ownModules}, nil
+		if _, ok := b.modules[a.Path]; ok {
+			return api.OnResolveResult{Path: a.Path, Namespace: ownModule}, nil
 		}
 		return api.OnResolveResult{}, b.imported(a)
 	})
-	build.OnLoad(api.OnLoadOptions{Filter: ".*", Namespace: ownModules}, func(api.OnLoadArgs) (api.OnLoadResult, error) {
-		return api.OnLoadResult{Contents: &testSource, Loader: api.LoaderJS}, nil
+	build.OnLoad(api.OnLoadOptions{Filter: ".*", Namespace: ownModule}, func(a api.OnLoadArgs) (api.OnLoadResult, error) {
+		text := b.modules[a.Path]
+		return api.OnLoadResult{Contents: &text, Loader: api.LoaderTS}, nil
 	})
 	build.OnLoad(api.OnLoadOptions{Filter: ".*", Namespace: "file"}, func(a api.OnLoadArgs) (api.OnLoadResult, error) {
 		text, loader, err := b.read(a.Path)

@@ -37,6 +37,7 @@ type finding struct {
 	at   place
 	name string // what it needs; a look whether it exists, in the same file, makes it good
 	text string
+	mild bool // a warning in the user's own files too
 }
 
 type linter struct {
@@ -69,7 +70,7 @@ func (l *linter) results() (problems, warnings []*pb.Problem) {
 			continue
 		}
 		told[key] = true
-		if foreign {
+		if foreign || f.mild {
 			warnings = append(warnings, l.program.problem(f.at, f.text))
 		} else {
 			problems = append(problems, l.program.problem(f.at, f.text))
@@ -96,12 +97,20 @@ func (l *linter) place(at file.Idx) place {
 
 func (l *linter) found(at file.Idx, name, text string) {
 	if p := l.place(at); p != (place{}) {
-		l.findings = append(l.findings, finding{p, name, text})
+		l.findings = append(l.findings, finding{at: p, name: name, text: text})
 	}
 }
 
 // guard notes that a file asks whether something exists before it uses it.
-func (l *linter) guard(id *ast.Identifier) { l.guarding(id.Idx, id.Name.String()) }
+func (l *linter) guard(id *ast.Identifier) {
+	l.guarding(id.Idx, id.Name.String())
+	// Old packages try the global object's names one after the other.
+	if ways := []string{"globalThis", "window", "self", "global"}; slices.Contains(ways, id.Name.String()) {
+		for _, name := range ways {
+			l.guarding(id.Idx, name)
+		}
+	}
+}
 
 func (l *linter) guarding(at file.Idx, name string) {
 	if p := l.place(at); p != (place{}) {
@@ -275,7 +284,13 @@ func constant(e ast.Expression) (string, bool) {
 }
 
 func (l *linter) pattern(at file.Idx, pattern, flags string) {
-	for _, text := range patternProblems(l.scratch, pattern, flags) {
+	problems, warnings := patternProblems(l.scratch, pattern, flags)
+	for _, text := range problems {
 		l.found(at, "", text)
+	}
+	for _, text := range warnings {
+		if p := l.place(at); p != (place{}) && !inPackage(p.file) {
+			l.findings = append(l.findings, finding{at: p, text: text, mild: true})
+		}
 	}
 }

@@ -76,6 +76,7 @@ func (s *server) Load(_ context.Context, req *pb.LoadRequest) (out *pb.LoadRespo
 	if f != nil {
 		return &pb.LoadResponse{Problems: []*pb.Problem{p.problem(f.at, p.given.redact.String(f.text))}}, nil
 	}
+	p.kept = nil // it was for problems, and is large
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.programs[req.GetScriptId()] = p

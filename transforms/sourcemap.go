@@ -23,13 +23,13 @@ const codeName = "hookline"
 // called: it treats a name as a relative URL.
 func (k *kept) consumer() (maps *sourcemap.Consumer, names map[string]string, err error) {
 	m := k.maps
-	if m.Mappings, err = shift(m.Mappings, k.code); err != nil {
+	if m.Mappings, err = shift(m.Mappings, k.code, len(m.Sources)); err != nil {
 		return nil, nil, err
 	}
 	m.SourcesContent, m.Names = nil, nil
 	names = make(map[string]string, len(m.Sources))
 	for _, name := range m.Sources {
-		if !isOwn(name) {
+		if name != entryFile {
 			names[written(name)] = name
 		}
 	}
@@ -54,12 +54,16 @@ const (
 	maxFields    = 5 // of a mapping: column, source, line and column in it, name
 )
 
+var errMapping = errors.New("a mapping is malformed")
+
 // shift rewrites mappings: columns of the code become bytes from 1, columns of the
-// files start from 1. The names are left out.
-func shift(mappings, code string) (string, error) {
+// files start from 1. The names are left out. A mapping that leads nowhere is an
+// error: who looks it up would panic.
+func shift(mappings, code string, files int) (string, error) {
 	var out strings.Builder
 	out.Grow(len(mappings) + 64)
 	lines := codeLines(code)
+	var at [3]int    // file, line and column in it
 	shifted := false // the first column in a file; the others are relative to it
 	for n, group := range strings.Split(mappings, ";") {
 		if n > 0 {
@@ -81,9 +85,14 @@ func shift(mappings, code string) (string, error) {
 			if i > 0 {
 				out.WriteByte(',')
 			}
-			column += fields[0]
-			at := 1 + byteColumn(line, column)
-			fields[0], before = at-before, at
+			for i, f := range fields[1:min(4, len(fields))] {
+				at[i] += f
+			}
+			if column += fields[0]; column < 0 || len(fields) > 1 && (at[0] < 0 || at[0] >= files || at[1] < 0 || at[2] < 0) {
+				return "", errMapping
+			}
+			next := 1 + byteColumn(line, column)
+			fields[0], before = next-before, next
 			if len(fields) >= 4 && !shifted {
 				fields[3]++
 				shifted = true
@@ -159,7 +168,7 @@ func vlq(segment string) (fields []int, err error) {
 	for i := range len(segment) {
 		digit := strings.IndexByte(base64Digits, segment[i])
 		if digit < 0 || bits > 30 {
-			return nil, errors.New("a mapping is malformed")
+			return nil, errMapping
 		}
 		value |= digit & 31 << bits
 		if bits += 5; digit&32 != 0 {
@@ -173,7 +182,7 @@ func vlq(segment string) (fields []int, err error) {
 		value, bits = 0, 0
 	}
 	if n := len(fields); bits != 0 || n != 1 && n != 4 && n != maxFields {
-		return nil, errors.New("a mapping is malformed")
+		return nil, errMapping
 	}
 	return fields, nil
 }

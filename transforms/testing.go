@@ -20,18 +20,11 @@ import (
 	pb "github.com/hookline/hookline/transforms/transformpb"
 )
 
-const (
-	// testModule is what a file of tests imports; no transform can.
-	testModule = "hookline/test"
-	// testEntry hands over what asks the file for its tests, as entry does with a
-	// transform.
-	testEntry = `import { answer } from "hookline/test"; import %s; __hookline(answer)`
-	// ownModules is where files come from that are not the user's.
-	ownModules = "hookline"
-)
+// testModule is what a file of tests imports; no transform can.
+const testModule = "hookline/test"
 
-// isOwn tells whether a file of a bundle is ours: [entryFile] or [testModule].
-func isOwn(file string) bool { return strings.HasPrefix(file, ownModules+":") }
+// isOwn tells whether a file of a bundle is ours, and no place for the user to look.
+func isOwn(file string) bool { return file == entryFile || file == testModule }
 
 //go:embed testing.js
 var testSource string

@@ -46,8 +46,8 @@ function outcome(o) {
   return out;
 }
 
-// The default export of the program: what the host asks of the file.
-export async function answer(request) {
+// What the host asks of the file.
+export default async function answer(request) {
   if (request.list) return { tests: tests.map((t) => t.name) };
   running = true;
   await tests[request.run].body();

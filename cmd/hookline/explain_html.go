@@ -37,6 +37,7 @@ var explainTemplate = template.Must(template.New("explain").Funcs(template.FuncM
 	"measure":       measure,
 	"unmatched":     unmatched,
 	"inForce":       inForce,
+	"inPackage":     inPackage,
 }).Parse(explainPage))
 
 // ofEvent is a delivery with the event that it is of.

@@ -44,9 +44,19 @@ func newExplained(t *testing.T) *site {
 	t.Cleanup(ehr.Close)
 	lab := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	t.Cleanup(lab.Close)
-	script := `export default function (event, ctx) { if (event.note === "no") return ctx.reject("not wanted"); return { patient: event.trans_id, note: event.note } } // ` + hostile + "\n"
-	if err := os.WriteFile(filepath.Join(filepath.Dir(s.file), "ehr.js"), []byte(script), 0o600); err != nil {
-		t.Fatal(err)
+	for name, text := range map[string]string{
+		"ehr.js": `import { unwanted } from "./unwanted"; import note from "note"; ` +
+			`export default function (event, ctx) { if (event.note === unwanted) return ctx.reject("not wanted"); return { patient: event.trans_id, note: note(event) } } // ` + hostile + "\n",
+		"unwanted.ts":                "export const unwanted: string = \"no\"; // " + hostile + "\n",
+		"node_modules/note/index.js": "module.exports = (event) => event.never ? setTimeout(event) : event.note;\n",
+	} {
+		file := filepath.Join(filepath.Dir(s.file), name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	s.write(fmt.Sprintf(`# %[1]s
 server.listen = ["tcp://127.0.0.1:0"]
@@ -256,8 +266,14 @@ transport = "other"
 	}
 
 	script := l.Scripts[0].SHA256
+	if x := l.Scripts[0]; x.Name != "ehr.js" || len(x.Files) != 2 || !strings.HasPrefix(x.Text, "import") || x.SHA256 != fmt.Sprintf("%x", sha256.Sum256([]byte(x.Bundle))) {
+		t.Errorf("the script is %+v", x)
+	}
 	if n := strings.Count(asJSON, `"script_inferred"`); n != 0 {
 		t.Errorf("%d scripts are inferred that made a message", n)
+	}
+	if out := s.good("check"); strings.Count(out, "warning: ") != 1 || !strings.Contains(out, "warning: routes.ehr.transform: node_modules/note/index.js:1:44: setTimeout does not exist here") {
+		t.Errorf("check: %s", out)
 	}
 	text = s.good("explain", "--ref", rejected.Ref)
 	if !strings.Contains(text, "ehr.js, SHA-256 "+script+", by the configuration: which version ran is not on record") ||

@@ -114,11 +114,26 @@ func explainText(out io.Writer, x *explained) error {
 		if s.Missing {
 			b.WriteString("  The journal does not hold it.\n")
 		} else {
+			if s.Name != "" {
+				fmt.Fprintf(&b, "  %s\n", printable(s.Name))
+			}
 			indented(&b, readable(s.Text))
+			for _, f := range s.Files {
+				fmt.Fprintf(&b, "  with %s\n", printable(f.Name))
+				if !inPackage(f.Name) {
+					indented(&b, readable(f.Text))
+				}
+			}
 		}
 	}
 	_, err := b.WriteTo(out)
 	return err
+}
+
+// inPackage tells a script's file that is nobody's here: its text would be long,
+// and `hookline explain --json` has it.
+func inPackage(file string) bool {
+	return strings.HasPrefix(file, "node_modules/") || strings.Contains(file, "/node_modules/")
 }
 
 // configurations are those of all events, each once.

@@ -86,7 +86,7 @@ func (t *trial) run(c *cobra.Command) error {
 		_, err := t.once(c)
 		return err
 	}
-	for again := ""; ; {
+	for again := map[string]app.Stamp(nil); ; {
 		began := time.Now().Add(-mtimeGrain)
 		files, err := t.once(c)
 		if err != nil && c.Context().Err() == nil {
@@ -95,8 +95,8 @@ func (t *trial) run(c *cobra.Command) error {
 			}
 		}
 		files = existing(files)
-		seen := app.Stamp(files)
-		if changedSince(files, began) && seen != again {
+		seen := app.Stamps(files)
+		if changedSince(files, began) && !maps.Equal(seen, again) {
 			again = seen // once: a clock that goes wrong must not run it for ever
 			continue
 		}
@@ -109,10 +109,10 @@ func (t *trial) run(c *cobra.Command) error {
 
 // changed waits for a change of one of the files, and tells whether there was one
 // before ctx ended.
-func changed(ctx context.Context, files []string, seen string) bool {
+func changed(ctx context.Context, files []string, seen map[string]app.Stamp) bool {
 	ticker := time.NewTicker(app.WatchEvery)
 	defer ticker.Stop()
-	for app.Stamp(files) == seen {
+	for maps.Equal(app.Stamps(files), seen) {
 		select {
 		case <-ctx.Done():
 			return false

@@ -55,6 +55,9 @@ type Options struct {
 	Redrive Redriver
 	// Past tells of the configurations that were in force; nil for nothing.
 	Past Past
+	// SourceFiles takes what is kept of a script apart, the script itself first; nil,
+	// or none: it is the text of one file.
+	SourceFiles func(kept []byte) []SourceFile
 	// Metrics, if set, answers GET /metrics.
 	Metrics http.Handler
 	Log     *slog.Logger

@@ -108,9 +108,18 @@ type RouteVerdict struct {
 
 // Script is the source of a transform, as it was.
 type Script struct {
-	SHA256  string `json:"sha256"`
-	Text    string `json:"text"`
-	Missing bool   `json:"missing,omitempty"` // the journal does not hold it
+	SHA256  string       `json:"sha256"` // of Bundle, or of Text if there is none
+	Text    string       `json:"text"`   // as it was written
+	Name    string       `json:"name,omitempty"`
+	Files   []SourceFile `json:"files,omitempty"`   // what it imported
+	Bundle  string       `json:"bundle,omitempty"`  // what ran, with its source map
+	Missing bool         `json:"missing,omitempty"` // the journal does not hold it
+}
+
+// SourceFile is a file that a script was made of.
+type SourceFile struct {
+	Name string `json:"name"`
+	Text string `json:"text"`
 }
 
 // ExplainedDelivery is a delivery with all that belongs to it.
@@ -377,10 +386,20 @@ func (x *explainer) scripts(out *Explanation) error {
 		case err != nil:
 			return err
 		default:
-			out.Scripts = append(out.Scripts, Script{SHA256: d.Script, Text: string(source)})
+			out.Scripts = append(out.Scripts, x.script(d.Script, source))
 		}
 	}
 	return nil
+}
+
+// script shows what is kept of a script as people wrote it.
+func (x *explainer) script(sha string, source []byte) Script {
+	if x.SourceFiles != nil {
+		if files := x.SourceFiles(source); len(files) > 0 {
+			return Script{SHA256: sha, Name: files[0].Name, Text: files[0].Text, Files: files[1:], Bundle: string(source)}
+		}
+	}
+	return Script{SHA256: sha, Text: string(source)}
 }
 
 func (x *explainer) timeline(out *Explanation) []Moment {

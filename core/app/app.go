@@ -60,10 +60,11 @@ type App struct {
 	serving   sync.WaitGroup // accept loops
 	errs      chan error     // what ended an accept loop early
 
-	reloading sync.Mutex // guards current, live, engine and gates
+	reloading sync.Mutex // guards current, live, engine, awaited and gates
 	current   *generation
 	live      map[*generation]struct{} // current, and those that finish their last events
 	engine    *transforms.Engine
+	awaited   []string // files of scripts that the last build refused
 	gates     map[string]gate
 	reader    reader
 	retiring  sync.WaitGroup // the goroutines that wait for that

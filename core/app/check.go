@@ -119,6 +119,11 @@ func Check(ctx context.Context, c *config.Config, log *slog.Logger, probe bool) 
 		r.Routes = append(r.Routes, route.Name)
 		if t := g.scripts[route.Name]; t != nil {
 			r.Scripts = append(r.Scripts, ScriptReport{Route: route.Name, SHA256: t.Hash(), Golden: g.golden[route.Name]})
+			for _, warning := range t.Warnings() {
+				if text := "routes." + route.Name + ".transform: " + warning; !slices.Contains(r.Warnings, text) {
+					r.Warnings = append(r.Warnings, text)
+				}
+			}
 		}
 	}
 	if err := r.certificates(c); err != nil {

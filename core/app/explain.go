@@ -11,6 +11,7 @@ import (
 	"github.com/hookline/hookline/core/admin"
 	"github.com/hookline/hookline/core/config"
 	"github.com/hookline/hookline/core/journal"
+	"github.com/hookline/hookline/transforms"
 )
 
 // past tells what a configuration said that was in force at a time, and what its
@@ -85,6 +86,14 @@ func (a *App) reread(set *journal.PastSet) (*config.Config, string) {
 			"what is said of the routes may not be what was in force. The deliveries are what was done"
 	}
 	return c, ""
+}
+
+// sourceFiles takes what is kept of a script apart.
+func sourceFiles(kept []byte) (out []admin.SourceFile) {
+	for _, f := range transforms.SourceFiles(kept) {
+		out = append(out, admin.SourceFile{Name: f.Name, Text: f.Text})
+	}
+	return out
 }
 
 // relative is a path as people know it: from the configuration's folder.

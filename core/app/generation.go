@@ -142,6 +142,7 @@ func (g *generation) readTables(kept *journal.Set, problems *problems) bool {
 }
 
 func (a *App) compileScripts(ctx context.Context, g *generation, kept *journal.Set, problems *problems) {
+	a.awaited = nil
 	for _, r := range g.config.Routes {
 		if r.Transform == "" {
 			continue
@@ -151,7 +152,7 @@ func (a *App) compileScripts(ctx context.Context, g *generation, kept *journal.S
 			problems.add("%w", err)
 			return
 		}
-		script := transforms.Script{Name: scriptName(g.config, r), Path: r.Transform, Timeout: r.ScriptTimeout, Tables: g.tables}
+		script := transforms.Script{Name: scriptName(g.config, r), Path: r.Transform, Root: g.config.Dir, Timeout: r.ScriptTimeout, Tables: g.tables}
 		if kept != nil {
 			script.Source = kept.Scripts[r.Transform]
 		}
@@ -162,6 +163,9 @@ func (a *App) compileScripts(ctx context.Context, g *generation, kept *journal.S
 		t, err := engine.Compile(ctx, script)
 		if err != nil {
 			problems.add("routes.%s.transform: %w", r.Name, err)
+			if refused, ok := errors.AsType[*transforms.CompileError](err); ok {
+				a.awaited = append(a.awaited, refused.Inputs...)
+			}
 			continue
 		}
 		g.scripts[r.Name] = t

@@ -257,6 +257,16 @@ func TestWatch(t *testing.T) {
 		d.write("shape.js", "export default () => ({ v: 2 })")
 		return last(first) == `{"v":2}`
 	})
+	// What a script imports is watched too: also what it only would, were it right.
+	d.write("lib.ts", "export const v = 3;")
+	d.write("shape.js", "import { v } from './lib';\nexport default () => ({ v })")
+	eventually(t, "the import", func() bool { return last(first) == `{"v":3}` })
+	d.write("lib.ts", "export const v: number = 44;")
+	eventually(t, "the imported file's change", func() bool { return last(first) == `{"v":44}` })
+	d.write("shape.js", "import { v } from './lib';\nimport { w } from './later';\nexport default () => ({ v, w })")
+	d.logs.wait(t, "level=ERROR", "shape.js:2:19", "later")
+	d.write("later.ts", "export const w = 5;")
+	eventually(t, "the file that was missing", func() bool { return last(first) == `{"v":44,"w":5}` })
 	d.write("config.toml", watched+route("ehr", second.url, "", ""))
 	eventually(t, "the file's change", func() bool { return strings.Contains(last(second), `"form_id":"319"`) })
 	d.write("config.toml", watched+"[routes")

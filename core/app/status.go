@@ -22,7 +22,7 @@ func (a *App) adminOptions(c *config.Config) (admin.Options, error) {
 	}
 	if a.store != nil {
 		o.Journal, o.Routes, o.Viewed, o.Care, o.Redrive = a.store, a.routes, a.store.Viewed, carer{a}, redriver{a}
-		o.Past = a.past
+		o.Past, o.SourceFiles = a.past, sourceFiles
 	}
 	var err error
 	o.TLS, err = listenerTLS(c.Admin.TLS, "admin.tls", a.log)

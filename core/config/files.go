@@ -54,12 +54,9 @@ func script(out *string) field {
 			return
 		}
 		switch filepath.Ext(s) {
-		case ".js":
-		case ".ts", ".mts", ".tsx":
-			d.fail(p, "TypeScript comes with a later version: give it JavaScript, in a file that ends in .js")
-			return
+		case ".ts", ".mts", ".js", ".mjs":
 		default:
-			d.fail(p, "%s must be a script that ends in .js; leave transform out to send the event as it came", quote(s))
+			d.fail(p, "%s must be a script that ends in .ts or .js; leave transform out to send the event as it came", quote(s))
 			return
 		}
 		if full, _, ok := d.existing(p, s); ok {

@@ -578,8 +578,10 @@ type BundleRequest struct {
 	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
 	// The folder beyond which nothing is read.
 	Root string `protobuf:"bytes,3,opt,name=root,proto3" json:"root,omitempty"`
-	// It is a file of tests: it may import "hookline/test".
-	Tests         bool `protobuf:"varint,4,opt,name=tests,proto3" json:"tests,omitempty"`
+	// Text of modules that are not on the disk, by the name that imports them.
+	Modules map[string]string `protobuf:"bytes,4,rep,name=modules,proto3" json:"modules,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The one of them whose default export is run; empty: the script's is.
+	Main          string `protobuf:"bytes,5,opt,name=main,proto3" json:"main,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -635,11 +637,18 @@ func (x *BundleRequest) GetRoot() string {
 	return ""
 }
 
-func (x *BundleRequest) GetTests() bool {
+func (x *BundleRequest) GetModules() map[string]string {
 	if x != nil {
-		return x.Tests
+		return x.Modules
 	}
-	return false
+	return nil
+}
+
+func (x *BundleRequest) GetMain() string {
+	if x != nil {
+		return x.Main
+	}
+	return ""
 }
 
 type BundleResponse struct {
@@ -1721,12 +1730,16 @@ const file_transforms_transformpb_transform_proto_rawDesc = "" +
 	"\aoutcome\"5\n" +
 	"\vCallFailure\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x12\n" +
-	"\x04text\x18\x02 \x01(\tR\x04text\"a\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"\xed\x01\n" +
 	"\rBundleRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +
-	"\x04root\x18\x03 \x01(\tR\x04root\x12\x14\n" +
-	"\x05tests\x18\x04 \x01(\bR\x05tests\"\xc2\x01\n" +
+	"\x04root\x18\x03 \x01(\tR\x04root\x12P\n" +
+	"\amodules\x18\x04 \x03(\v26.hookline.transform.v1alpha.BundleRequest.ModulesEntryR\amodules\x12\x12\n" +
+	"\x04main\x18\x05 \x01(\tR\x04main\x1a:\n" +
+	"\fModulesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc2\x01\n" +
 	"\x0eBundleResponse\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\fR\x06source\x12?\n" +
 	"\bproblems\x18\x02 \x03(\v2#.hookline.transform.v1alpha.ProblemR\bproblems\x12?\n" +
@@ -1844,7 +1857,7 @@ func file_transforms_transformpb_transform_proto_rawDescGZIP() []byte {
 }
 
 var file_transforms_transformpb_transform_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_transforms_transformpb_transform_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_transforms_transformpb_transform_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_transforms_transformpb_transform_proto_goTypes = []any{
 	(Reason)(0),                   // 0: hookline.transform.v1alpha.Reason
 	(*ConfigureRequest)(nil),      // 1: hookline.transform.v1alpha.ConfigureRequest
@@ -1871,12 +1884,13 @@ var file_transforms_transformpb_transform_proto_goTypes = []any{
 	(*Content)(nil),               // 22: hookline.transform.v1alpha.Content
 	(*Word)(nil),                  // 23: hookline.transform.v1alpha.Word
 	(*Failure)(nil),               // 24: hookline.transform.v1alpha.Failure
-	nil,                           // 25: hookline.transform.v1alpha.LoadRequest.LookupsEntry
-	nil,                           // 26: hookline.transform.v1alpha.LoadRequest.SecretsEntry
-	nil,                           // 27: hookline.transform.v1alpha.Answers.TrialkitEntry
-	nil,                           // 28: hookline.transform.v1alpha.Content.HeadersEntry
-	(*durationpb.Duration)(nil),   // 29: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 30: google.protobuf.Timestamp
+	nil,                           // 25: hookline.transform.v1alpha.BundleRequest.ModulesEntry
+	nil,                           // 26: hookline.transform.v1alpha.LoadRequest.LookupsEntry
+	nil,                           // 27: hookline.transform.v1alpha.LoadRequest.SecretsEntry
+	nil,                           // 28: hookline.transform.v1alpha.Answers.TrialkitEntry
+	nil,                           // 29: hookline.transform.v1alpha.Content.HeadersEntry
+	(*durationpb.Duration)(nil),   // 30: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 31: google.protobuf.Timestamp
 }
 var file_transforms_transformpb_transform_proto_depIdxs = []int32{
 	20, // 0: hookline.transform.v1alpha.StreamRequest.begin:type_name -> hookline.transform.v1alpha.RunRequest
@@ -1884,43 +1898,44 @@ var file_transforms_transformpb_transform_proto_depIdxs = []int32{
 	21, // 2: hookline.transform.v1alpha.StreamResponse.end:type_name -> hookline.transform.v1alpha.RunResponse
 	5,  // 3: hookline.transform.v1alpha.StreamResponse.call:type_name -> hookline.transform.v1alpha.HostCall
 	7,  // 4: hookline.transform.v1alpha.CallResult.failure:type_name -> hookline.transform.v1alpha.CallFailure
-	17, // 5: hookline.transform.v1alpha.BundleResponse.problems:type_name -> hookline.transform.v1alpha.Problem
-	17, // 6: hookline.transform.v1alpha.BundleResponse.warnings:type_name -> hookline.transform.v1alpha.Problem
-	29, // 7: hookline.transform.v1alpha.LoadRequest.timeout:type_name -> google.protobuf.Duration
-	15, // 8: hookline.transform.v1alpha.LoadRequest.answers:type_name -> hookline.transform.v1alpha.Answers
-	25, // 9: hookline.transform.v1alpha.LoadRequest.lookups:type_name -> hookline.transform.v1alpha.LoadRequest.LookupsEntry
-	26, // 10: hookline.transform.v1alpha.LoadRequest.secrets:type_name -> hookline.transform.v1alpha.LoadRequest.SecretsEntry
-	27, // 11: hookline.transform.v1alpha.Answers.trialkit:type_name -> hookline.transform.v1alpha.Answers.TrialkitEntry
-	17, // 12: hookline.transform.v1alpha.LoadResponse.problems:type_name -> hookline.transform.v1alpha.Problem
-	29, // 13: hookline.transform.v1alpha.RunRequest.timeout:type_name -> google.protobuf.Duration
-	29, // 14: hookline.transform.v1alpha.RunRequest.budget:type_name -> google.protobuf.Duration
-	30, // 15: hookline.transform.v1alpha.RunRequest.received_at:type_name -> google.protobuf.Timestamp
-	29, // 16: hookline.transform.v1alpha.RunRequest.patience:type_name -> google.protobuf.Duration
-	22, // 17: hookline.transform.v1alpha.RunResponse.messages:type_name -> hookline.transform.v1alpha.Content
-	23, // 18: hookline.transform.v1alpha.RunResponse.skip:type_name -> hookline.transform.v1alpha.Word
-	23, // 19: hookline.transform.v1alpha.RunResponse.reject:type_name -> hookline.transform.v1alpha.Word
-	24, // 20: hookline.transform.v1alpha.RunResponse.failure:type_name -> hookline.transform.v1alpha.Failure
-	28, // 21: hookline.transform.v1alpha.Content.headers:type_name -> hookline.transform.v1alpha.Content.HeadersEntry
-	0,  // 22: hookline.transform.v1alpha.Failure.reason:type_name -> hookline.transform.v1alpha.Reason
-	8,  // 23: hookline.transform.v1alpha.TransformService.Bundle:input_type -> hookline.transform.v1alpha.BundleRequest
-	10, // 24: hookline.transform.v1alpha.TransformService.Provide:input_type -> hookline.transform.v1alpha.ProvideRequest
-	12, // 25: hookline.transform.v1alpha.TransformService.Withdraw:input_type -> hookline.transform.v1alpha.WithdrawRequest
-	14, // 26: hookline.transform.v1alpha.TransformService.Load:input_type -> hookline.transform.v1alpha.LoadRequest
-	18, // 27: hookline.transform.v1alpha.TransformService.Unload:input_type -> hookline.transform.v1alpha.UnloadRequest
-	1,  // 28: hookline.transform.v1alpha.TransformService.Configure:input_type -> hookline.transform.v1alpha.ConfigureRequest
-	3,  // 29: hookline.transform.v1alpha.TransformService.Stream:input_type -> hookline.transform.v1alpha.StreamRequest
-	9,  // 30: hookline.transform.v1alpha.TransformService.Bundle:output_type -> hookline.transform.v1alpha.BundleResponse
-	11, // 31: hookline.transform.v1alpha.TransformService.Provide:output_type -> hookline.transform.v1alpha.ProvideResponse
-	13, // 32: hookline.transform.v1alpha.TransformService.Withdraw:output_type -> hookline.transform.v1alpha.WithdrawResponse
-	16, // 33: hookline.transform.v1alpha.TransformService.Load:output_type -> hookline.transform.v1alpha.LoadResponse
-	19, // 34: hookline.transform.v1alpha.TransformService.Unload:output_type -> hookline.transform.v1alpha.UnloadResponse
-	2,  // 35: hookline.transform.v1alpha.TransformService.Configure:output_type -> hookline.transform.v1alpha.ConfigureResponse
-	4,  // 36: hookline.transform.v1alpha.TransformService.Stream:output_type -> hookline.transform.v1alpha.StreamResponse
-	30, // [30:37] is the sub-list for method output_type
-	23, // [23:30] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	25, // 5: hookline.transform.v1alpha.BundleRequest.modules:type_name -> hookline.transform.v1alpha.BundleRequest.ModulesEntry
+	17, // 6: hookline.transform.v1alpha.BundleResponse.problems:type_name -> hookline.transform.v1alpha.Problem
+	17, // 7: hookline.transform.v1alpha.BundleResponse.warnings:type_name -> hookline.transform.v1alpha.Problem
+	30, // 8: hookline.transform.v1alpha.LoadRequest.timeout:type_name -> google.protobuf.Duration
+	15, // 9: hookline.transform.v1alpha.LoadRequest.answers:type_name -> hookline.transform.v1alpha.Answers
+	26, // 10: hookline.transform.v1alpha.LoadRequest.lookups:type_name -> hookline.transform.v1alpha.LoadRequest.LookupsEntry
+	27, // 11: hookline.transform.v1alpha.LoadRequest.secrets:type_name -> hookline.transform.v1alpha.LoadRequest.SecretsEntry
+	28, // 12: hookline.transform.v1alpha.Answers.trialkit:type_name -> hookline.transform.v1alpha.Answers.TrialkitEntry
+	17, // 13: hookline.transform.v1alpha.LoadResponse.problems:type_name -> hookline.transform.v1alpha.Problem
+	30, // 14: hookline.transform.v1alpha.RunRequest.timeout:type_name -> google.protobuf.Duration
+	30, // 15: hookline.transform.v1alpha.RunRequest.budget:type_name -> google.protobuf.Duration
+	31, // 16: hookline.transform.v1alpha.RunRequest.received_at:type_name -> google.protobuf.Timestamp
+	30, // 17: hookline.transform.v1alpha.RunRequest.patience:type_name -> google.protobuf.Duration
+	22, // 18: hookline.transform.v1alpha.RunResponse.messages:type_name -> hookline.transform.v1alpha.Content
+	23, // 19: hookline.transform.v1alpha.RunResponse.skip:type_name -> hookline.transform.v1alpha.Word
+	23, // 20: hookline.transform.v1alpha.RunResponse.reject:type_name -> hookline.transform.v1alpha.Word
+	24, // 21: hookline.transform.v1alpha.RunResponse.failure:type_name -> hookline.transform.v1alpha.Failure
+	29, // 22: hookline.transform.v1alpha.Content.headers:type_name -> hookline.transform.v1alpha.Content.HeadersEntry
+	0,  // 23: hookline.transform.v1alpha.Failure.reason:type_name -> hookline.transform.v1alpha.Reason
+	8,  // 24: hookline.transform.v1alpha.TransformService.Bundle:input_type -> hookline.transform.v1alpha.BundleRequest
+	10, // 25: hookline.transform.v1alpha.TransformService.Provide:input_type -> hookline.transform.v1alpha.ProvideRequest
+	12, // 26: hookline.transform.v1alpha.TransformService.Withdraw:input_type -> hookline.transform.v1alpha.WithdrawRequest
+	14, // 27: hookline.transform.v1alpha.TransformService.Load:input_type -> hookline.transform.v1alpha.LoadRequest
+	18, // 28: hookline.transform.v1alpha.TransformService.Unload:input_type -> hookline.transform.v1alpha.UnloadRequest
+	1,  // 29: hookline.transform.v1alpha.TransformService.Configure:input_type -> hookline.transform.v1alpha.ConfigureRequest
+	3,  // 30: hookline.transform.v1alpha.TransformService.Stream:input_type -> hookline.transform.v1alpha.StreamRequest
+	9,  // 31: hookline.transform.v1alpha.TransformService.Bundle:output_type -> hookline.transform.v1alpha.BundleResponse
+	11, // 32: hookline.transform.v1alpha.TransformService.Provide:output_type -> hookline.transform.v1alpha.ProvideResponse
+	13, // 33: hookline.transform.v1alpha.TransformService.Withdraw:output_type -> hookline.transform.v1alpha.WithdrawResponse
+	16, // 34: hookline.transform.v1alpha.TransformService.Load:output_type -> hookline.transform.v1alpha.LoadResponse
+	19, // 35: hookline.transform.v1alpha.TransformService.Unload:output_type -> hookline.transform.v1alpha.UnloadResponse
+	2,  // 36: hookline.transform.v1alpha.TransformService.Configure:output_type -> hookline.transform.v1alpha.ConfigureResponse
+	4,  // 37: hookline.transform.v1alpha.TransformService.Stream:output_type -> hookline.transform.v1alpha.StreamResponse
+	31, // [31:38] is the sub-list for method output_type
+	24, // [24:31] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_transforms_transformpb_transform_proto_init() }
@@ -1946,7 +1961,7 @@ func file_transforms_transformpb_transform_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_transforms_transformpb_transform_proto_rawDesc), len(file_transforms_transformpb_transform_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   28,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
