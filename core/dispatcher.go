@@ -23,7 +23,7 @@ type Sender interface {
 }
 
 // Enricher reads the record that an event is about, as it stands now. ctx is
-// marked by [readSince]. An error is an *[EnrichError].
+// marked by [WithReadSince]. An error is an *[EnrichError].
 type Enricher interface {
 	Enrich(ctx context.Context, ev *Event) (*Snapshot, error)
 }
@@ -485,7 +485,7 @@ func (d *Dispatcher) shape(ctx context.Context, j *job) (out Outcome, ended bool
 		j.Shape = ShapeBody
 		return out, false
 	}
-	ctx = readSince(ctx, j.Event.ReceivedAt)
+	ctx = WithReadSince(ctx, j.Event.ReceivedAt)
 	if out, ended = d.enrich(ctx, j); ended {
 		return out, true
 	}
@@ -553,11 +553,11 @@ func (d *Dispatcher) enrich(ctx context.Context, j *job) (out Outcome, ended boo
 	return out, true
 }
 
-// sinceKey is the context's key of readSince.
+// sinceKey is the context's key of WithReadSince.
 type sinceKey struct{}
 
-// readSince marks a context: what is read under it must be no older than at.
-func readSince(ctx context.Context, at time.Time) context.Context {
+// WithReadSince marks a context: what is read under it must be no older than at.
+func WithReadSince(ctx context.Context, at time.Time) context.Context {
 	return context.WithValue(ctx, sinceKey{}, at)
 }
 
