@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -286,6 +287,38 @@ func TestEnrichStop(t *testing.T) {
 	}
 	if n := len(ehr.got()); n != 0 {
 		t.Errorf("%d messages", n)
+	}
+}
+
+// The example does what it says, with what its folder holds.
+func TestEnrichExample(t *testing.T) {
+	folder := filepath.Join("..", "..", "examples", "trialkit")
+	secret := func(name string) string {
+		text, err := os.ReadFile(filepath.Join(folder, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(string(text))
+	}
+	s := httptest.NewServer(&standin.API{
+		Email: "api@example.org", Password: secret("api-password"), Header: "From-Access-Key", AccessKey: secret("access-key"),
+		Records: os.DirFS(filepath.Join(folder, "records")),
+	})
+	defer s.Close()
+	ehr := newTarget(t, nil)
+	d := prepare(t, "")
+	d.path, d.strict = filepath.Join(folder, "hookline.toml"), true
+	d.env = append(d.env, "HOOKLINE__SERVER__LISTEN=tcp://127.0.0.1:0", "HOOKLINE__ADMIN__LISTEN=off", "HOOKLINE__HOOKS__DEMO__PASSWORD=env:HOOK_PASSWORD",
+		"HOOKLINE__HOOKS__DEMO__TRIALKIT__URL="+s.URL, "HOOKLINE__TRANSPORTS__EHR__SETTINGS__URL="+ehr.url)
+	if err := d.boot(); err != nil {
+		t.Fatal(err)
+	}
+	if a := d.send(call{body: sample(t, "update")}); a.Code != core.Accepted {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	eventually(t, "the message", func() bool { return len(ehr.got()) == 1 })
+	if got := string(ehr.got()[0].body); got != `{"record":"435","site":"042","subject":"S-0017","date":"2026-03-02","pressure":[128,81]}` {
+		t.Error(got)
 	}
 }
 
