@@ -96,24 +96,24 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	email, password, _ := r.BasicAuth()
 	id, isRecord := strings.CutPrefix(r.URL.Path, "/form/7/")
-	switch {
-	case fault == Slow:
+	switch fault {
+	case Slow:
 		select {
 		case <-time.After(slowness):
 		case <-r.Context().Done():
 			return
 		}
-	case fault == Broken:
+	case Broken:
 		http.Error(w, "Object reference not set to an instance of an object.", http.StatusInternalServerError)
 		return
-	case fault == Busy:
+	case Busy:
 		w.Header().Set("Retry-After", "1")
 		http.Error(w, "busy", http.StatusServiceUnavailable)
 		return
-	case fault == NotJSON:
+	case NotJSON:
 		fmt.Fprint(w, "<html><title>Log in to TrialKit</title></html>")
 		return
-	case fault == Redirect:
+	case Redirect:
 		http.Redirect(w, r, "/elsewhere"+r.URL.Path, http.StatusFound)
 		return
 	}
