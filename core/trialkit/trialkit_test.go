@@ -400,6 +400,46 @@ func TestNotShared(t *testing.T) {
 	}
 }
 
+// No more than maxConns at a time. What waits for its turn has not begun: its own
+// timeout has not either, and any event may share it.
+func TestQueue(t *testing.T) {
+	api, came, let := held(t)
+	c := start(t, api)
+	var all sync.WaitGroup
+	enrich := func(id string) {
+		ev := event(id)
+		all.Go(func() {
+			if _, err := c.Enrich(sinceOf(ev), ev); err != nil && !strings.Contains(err.Error(), "404") {
+				t.Error(err)
+			}
+		})
+	}
+	for i := range maxConns {
+		enrich(fmt.Sprint(i))
+		<-came
+	}
+	for n := range 3 { // later events, one after the other
+		enrich("435")
+		c.await(t, "form/7/435", n+1)
+	}
+	gone, leave := context.WithCancel(context.Background())
+	errs := make(chan error)
+	go func() { _, err := c.Get(gone, "demo", "form/7/436"); errs <- err }()
+	c.await(t, "form/7/436", 1)
+	leave()
+	if err := <-errs; err == nil {
+		t.Error("it got something")
+	}
+	if len(came) != 0 {
+		t.Error("more requests than there are connections")
+	}
+	close(let)
+	all.Wait()
+	if n := len(api.Paths()); n != maxConns+1 {
+		t.Errorf("%d requests", n)
+	}
+}
+
 // A request outlives the one who began it, and nobody's wait is longer than his own
 // time; when the last has left it is ended.
 func TestLeaving(t *testing.T) {
