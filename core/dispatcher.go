@@ -22,18 +22,6 @@ type Sender interface {
 	Deliver(ctx context.Context, m *transport.Message) transport.Receipt
 }
 
-// Enricher reads the record that an event is about, as it stands now. ctx is
-// marked by [readSince]. An error is an *[EnrichError].
-type Enricher interface {
-	Enrich(ctx context.Context, ev *Event) (*Snapshot, error)
-}
-
-// Snapshot is a record as it was when it was read, which is after the event.
-type Snapshot struct {
-	Record []byte // JSON, as TrialKit gave it
-	ReadAt time.Time
-}
-
 // Transformer shapes an event into what a route sends. record is that of the
 // event's [Snapshot], nil if the route does not enrich. An error is a
 // *[ScriptError] where the script or its process is to blame.
@@ -485,7 +473,7 @@ func (d *Dispatcher) shape(ctx context.Context, j *job) (out Outcome, ended bool
 		j.Shape = ShapeBody
 		return out, false
 	}
-	ctx = readSince(ctx, j.Event.ReceivedAt)
+	ctx = WithReadSince(ctx, j.Event.ReceivedAt)
 	if out, ended = d.enrich(ctx, j); ended {
 		return out, true
 	}
@@ -526,49 +514,6 @@ func (d *Dispatcher) shape(ctx context.Context, j *job) (out Outcome, ended bool
 		return Outcome{State: StateWaiting, Code: JournalUnavailable}, true
 	}
 	return out, false
-}
-
-// enrich reads the event's record. Without it nothing is made of the event, and
-// nothing is sent.
-func (d *Dispatcher) enrich(ctx context.Context, j *job) (out Outcome, ended bool) {
-	if j.route.Enricher == nil {
-		return out, false
-	}
-	start := time.Now()
-	snapshot, err := j.route.Enricher.Enrich(ctx, j.Event)
-	took := time.Since(start)
-	if err == nil {
-		j.Snapshot = snapshot
-		j.watch.Enriched(start, took, "")
-		return out, false
-	}
-	j.watch.Enriched(start, took, EnrichFailed)
-	out = Outcome{State: StateWaiting, Code: EnrichFailed}
-	var failed *EnrichError
-	if errors.As(err, &failed) {
-		out.Because, out.hopeless = failed.Text, failed.Hopeless
-		out.Receipt.RetryAfter = failed.RetryAfter
-	}
-	errors.As(err, &out.Clock)
-	return out, true
-}
-
-// sinceKey is the context's key of readSince.
-type sinceKey struct{}
-
-// readSince marks a context: what is read under it must be no older than at.
-func readSince(ctx context.Context, at time.Time) context.Context {
-	return context.WithValue(ctx, sinceKey{}, at)
-}
-
-// ReadSince tells from when on a read under ctx may be of use to it, that is since
-// its event came: what was read for another event before that may be older than
-// this one. Without an event that is from now.
-func ReadSince(ctx context.Context) time.Time {
-	if at, ok := ctx.Value(sinceKey{}).(time.Time); ok {
-		return at
-	}
-	return time.Now()
 }
 
 // scriptFailed is the outcome of an event that its script made no message of. A

@@ -107,19 +107,6 @@ func (e *ScriptError) Error() string {
 	return e.Position + ": " + e.Text
 }
 
-// EnrichError is why a record could not be read. Its text is fit for a log and for
-// the integrator: it holds nothing of what TrialKit answered, and no secret.
-type EnrichError struct {
-	Text       string        // names the setting to look at
-	Hopeless   bool          // to try at once again would come to the same
-	RetryAfter time.Duration // that TrialKit asked for, or 0
-	Err        error         // what is behind it, such as an [*Expired], or nil
-}
-
-func (e *EnrichError) Error() string { return e.Text }
-
-func (e *EnrichError) Unwrap() error { return e.Err }
-
 // fate is what an attempt came to, before the route's policy.
 type fate int
 

@@ -22,6 +22,7 @@ s3cret
 [hooks.other]
 email = "b@example.org"
 "password" = "lit\"s3cret"
+trialkit = { url = "https://api.example.org", access_key = "s3cret", access_key_header = "X-Key" }
 [transports.ehr]
 plugin = "http"
 label = "Hospital EHR"
@@ -51,6 +52,7 @@ password = [ "env:NEW", # "(masked)"
 [hooks.other]
 email = "b@example.org"
 "password" = "(masked)"
+trialkit = { url = "https://api.example.org", access_key = "(masked)", access_key_header = "X-Key" }
 [transports.ehr]
 plugin = "http"
 label = "Hospital EHR"

@@ -73,7 +73,7 @@ func TestSampleExamples(t *testing.T) {
 		}
 	}
 	if want := []string{
-		"server.tls.cert_file", "server.tls.key_file", "admin.tls.cert_file", "admin.tls.key_file", "admin.users.alice.password", "routes.ehr.secrets.token", "transports.vendor.plugin",
+		"server.tls.cert_file", "server.tls.key_file", "admin.tls.cert_file", "admin.tls.key_file", "admin.users.alice.password", "hooks.demo.trialkit.ca_file", "routes.ehr.secrets.token", "transports.vendor.plugin",
 	}; !slices.Equal(keys, want) {
 		t.Errorf("files that are missing: %v, want %v", keys, want)
 	}

@@ -8,11 +8,12 @@ import (
 	"github.com/hookline/hookline/core"
 )
 
-// flight is a request on its way. Whoever wants the same meanwhile shares it, as
-// long as it is not older than his event. It ends by its own timeout, or when the
-// last who waits for it has left.
+// flight is a request on its way, or in the queue for one of the connections. Whoever
+// wants the same meanwhile shares it, as long as it is not older than his event. It
+// ends by its own timeout, which begins with the request, or when the last who waits
+// for it has left.
 type flight struct {
-	began   time.Time
+	began   time.Time     // zero in the queue; guarded by api.mu until done
 	done    chan struct{} // closed when body and err are set
 	body    []byte
 	err     error
@@ -36,25 +37,41 @@ func (a *api) read(ctx context.Context, path string) (*flight, error) {
 	return f, f.err
 }
 
-// board is the flight to path that began at since or later. One that began before
+// board is the flight to path that begins at since or later. One that began before
 // may bring what was there before the event.
 func (a *api) board(path string, since time.Time) *flight {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	f := a.open[path]
-	if f == nil || f.began.Before(since) {
+	if f == nil || !f.began.IsZero() && f.began.Before(since) {
 		var ctx context.Context
-		f = &flight{began: time.Now(), done: make(chan struct{})}
-		ctx, f.cancel = context.WithTimeoutCause(a.life, a.Timeout, &core.Expired{Setting: a.key("timeout"), After: a.Timeout})
+		f = &flight{done: make(chan struct{})}
+		ctx, f.cancel = context.WithCancel(a.life)
 		a.open[path] = f
 		a.running.Go(func() {
-			f.body, f.err = a.get(ctx, path)
+			f.body, f.err = a.fly(ctx, path, f)
 			a.forget(path, f) // first: what has been read is not for later events
 			close(f.done)
 		})
 	}
 	f.waiting++
 	return f
+}
+
+// fly makes the request once there is a connection for it.
+func (a *api) fly(ctx context.Context, path string, f *flight) ([]byte, error) {
+	select {
+	case a.slots <- struct{}{}:
+		defer func() { <-a.slots }()
+	case <-ctx.Done():
+		return nil, a.unreachable(ctx, ctx.Err())
+	}
+	a.mu.Lock()
+	f.began = time.Now()
+	a.mu.Unlock()
+	ctx, cancel := context.WithTimeoutCause(ctx, a.Timeout, &core.Expired{Setting: a.key("timeout"), After: a.Timeout})
+	defer cancel()
+	return a.get(ctx, path)
 }
 
 func (a *api) forget(path string, f *flight) {

@@ -28,10 +28,11 @@ func checkPath(path string) error {
 		return errors.New("must not name a server")
 	}
 	for segment := range strings.SplitSeq(path, "/") {
-		switch segment {
-		case "":
+		name, _, _ := strings.Cut(segment, ";") // some servers take ..;x for ..
+		switch {
+		case segment == "":
 			return errors.New("must not have an empty part, as // or an end in / makes")
-		case ".", "..":
+		case name == ".", name == "..":
 			return errors.New("must not have . or .. as a part")
 		}
 		if err := checkSegment(segment); err != nil {

@@ -40,7 +40,8 @@ type Options struct {
 const (
 	dialTimeout = 10 * time.Second
 	idleTimeout = 90 * time.Second
-	// maxConns bounds what the background asks of the API at a time. More waits.
+	// maxConns bounds what is asked of the API at a time: after an outage the
+	// background has a lot to ask. More waits its turn.
 	maxConns   = 16
 	maxHeaders = 64 << 10
 )
@@ -146,15 +147,16 @@ type api struct {
 	end     context.CancelFunc
 	running sync.WaitGroup
 
-	mu   sync.Mutex
-	open map[string]*flight // by path, the newest
+	slots chan struct{} // a place for each connection that is in use
+	mu    sync.Mutex
+	open  map[string]*flight // by path, the newest
 }
 
 // key is a setting's.
 func (o *Options) key(name string) string { return "hooks." + o.Hook + ".trialkit." + name }
 
 func newAPI(o Options) (*api, error) {
-	a := &api{Options: o, base: strings.TrimSuffix(o.URL, "/"), open: map[string]*flight{}}
+	a := &api{Options: o, base: strings.TrimSuffix(o.URL, "/"), open: map[string]*flight{}, slots: make(chan struct{}, maxConns)}
 	var bad []error
 	refuse := func(key, format string, args ...any) {
 		bad = append(bad, fmt.Errorf("%s: "+format, append([]any{o.key(key)}, args...)...))
