@@ -57,10 +57,13 @@ type Outcome struct {
 	MaybeSent  bool   // the target may have received it
 	Reason     string // of ctx.skip or ctx.reject
 	Position   string // in the script, for example "transforms/ehr.js:12:7"
+	Because    string // for the integrator: why the record could not be read
 	Clock      *Expired
 	Attempts   int
 	Duration   time.Duration
 	Receipt    transport.Receipt // of the last attempt; zero if there was none
+
+	hopeless bool // to try at once again would come to the same
 }
 
 // Failed tells whether the caller must be told of a failure. A delivery that is

@@ -170,10 +170,10 @@ func (b *bundler) known(name string) string {
 	switch {
 	case name == entryFile:
 		return entryFile
-	case strings.HasPrefix(name, ownText+":"):
-		return b.name
 	case strings.HasPrefix(name, ownModule+":"):
 		return strings.TrimPrefix(name, ownModule+":")
+	case strings.HasPrefix(name, ownText+":"):
+		return b.name
 	case strings.HasPrefix(name, "<"):
 		return name
 	}

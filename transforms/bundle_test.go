@@ -186,7 +186,7 @@ func TestKeptText(t *testing.T) {
 	if tr.Hash() != hex.EncodeToString(sum[:]) || string(tr.Source()) != string(s.Source) || transforms.SourceFiles(tr.Source()) != nil {
 		t.Error("it is not kept as it was")
 	}
-	if _, err = tr.Transform(t.Context(), event(`{"bad":1}`), route, delivery); err == nil || !strings.Contains(err.Error(), "transforms/case.js:2:39") {
+	if _, err = tr.Transform(t.Context(), event(`{"bad":1}`), route, delivery, nil); err == nil || !strings.Contains(err.Error(), "transforms/case.js:2:39") {
 		t.Error(err)
 	}
 	s.Source = []byte("import './other.js';\nexport default () => 1;")
@@ -261,7 +261,7 @@ func TestSymlinksInside(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err = tr.Transform(t.Context(), event(update), route, delivery); err == nil || !strings.Contains(err.Error(), "lib.ts:1:27") || strings.Contains(err.Error(), "..v1") {
+		if _, err = tr.Transform(t.Context(), event(update), route, delivery, nil); err == nil || !strings.Contains(err.Error(), "lib.ts:1:27") || strings.Contains(err.Error(), "..v1") {
 			t.Error(err)
 		}
 	}
@@ -283,7 +283,7 @@ func TestModules(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err = tr.Transform(t.Context(), event(update), route, delivery); err == nil || !strings.Contains(err.Error(), "ehr.ts:1:38") {
+	if _, err = tr.Transform(t.Context(), event(update), route, delivery, nil); err == nil || !strings.Contains(err.Error(), "ehr.ts:1:38") {
 		t.Error(err)
 	}
 	s.Modules[s.Main] += "nothing();"
@@ -311,7 +311,7 @@ func TestLinkedPackages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err = tr.Transform(t.Context(), event(update), route, delivery); err == nil || !strings.Contains(err.Error(), "node_modules/.pnpm/b@1/node_modules/b/index.js:1:27") {
+	if _, err = tr.Transform(t.Context(), event(update), route, delivery, nil); err == nil || !strings.Contains(err.Error(), "node_modules/.pnpm/b@1/node_modules/b/index.js:1:27") {
 		t.Error(err)
 	}
 }
@@ -332,7 +332,7 @@ func TestElsewhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err = tr.Transform(t.Context(), event(update), route, delivery); err == nil || !strings.Contains(err.Error(), root+"/s/lib.ts:1:32") {
+	if _, err = tr.Transform(t.Context(), event(update), route, delivery, nil); err == nil || !strings.Contains(err.Error(), root+"/s/lib.ts:1:32") {
 		t.Error(err)
 	}
 	if _, err = e.Compile(t.Context(), at("s/up.ts")); err == nil || !strings.Contains(err.Error(), root+"/s/up.ts:1:19: "+root+"/z.ts is outside of "+root+"/s") {

@@ -18,6 +18,9 @@ type program struct {
 	kept  *kept             // until it is loaded
 	names map[string]string // of files: as the engine writes them -> as the user knows them
 	idle  chan *sandbox
+
+	given *given // set before its first run
+	tests bool   // it is a file of tests; set before its first run
 }
 
 // compile turns what is kept of a script into a program, or says what is wrong with
@@ -43,7 +46,7 @@ func compile(name string, source []byte, idle int) (*program, []*pb.Problem) {
 
 // parse reads a bundle. Every position in the tree is the user's.
 func parse(name string, source []byte) (*program, *ast.Program, []*pb.Problem) {
-	p := &program{name: name}
+	p := &program{name: name, given: &given{}}
 	var err error
 	if p.kept, err = openKept(source); err != nil {
 		return nil, nil, []*pb.Problem{{Text: err.Error()}}

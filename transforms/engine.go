@@ -3,6 +3,7 @@ package transforms
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -48,7 +49,7 @@ type Options struct {
 	// quote a record, so it must not end in the log of a daemon (invariant 7).
 	// Calls come concurrently.
 	ShowOutput func(script, deliveryID, text string)
-	// TrialKit answers ctx.trialkit.get; nil: no hook has one.
+	// TrialKit is what ctx.trialkit reads from; nil: no hook has an API.
 	TrialKit TrialKit
 	// Memory is what the process may hold, in bytes; 0: DefaultMemory.
 	Memory uint64
@@ -70,17 +71,31 @@ type Script struct {
 	// RefuseBigIntegers fails events with a number that JavaScript would round,
 	// instead of giving the script its digits as a string.
 	RefuseBigIntegers bool
+
+	// For scripts that are tried. Tests: it is a file of tests, and has the module
+	// "hookline/test". TrialKit: what ctx.trialkit.get gives, JSON by path, in the
+	// place of Options.TrialKit; nil: ask that.
+	Tests    bool
+	TrialKit map[string][]byte
+
+	Tables  *Tables           // for ctx.lookup
+	Secrets map[string]string // for ctx.secret, by name
 }
 
 // Engine runs scripts in a child process, which it keeps running.
 type Engine struct {
 	options Options
 	process process
+	redact  host.Redactor // of what the process writes
+	idKey   []byte        // of [Engine.givenID]
 
 	mu      sync.Mutex
 	memory  uint64
-	scripts map[string]*loaded  // by id: what every new process must have
-	strikes map[string]*strikes // by hash, of scripts that cost a process
+	scripts map[string]*loaded    // by id: what every new process must have
+	strikes map[string]*strikes   // by hash, of scripts that cost a process
+	files   map[string]*tableFile // by fileID: the lookup files of the scripts
+	has     map[string]bool       // by fileID: those that the process hasOf has
+	hasOf   pb.TransformServiceClient
 }
 
 // process is the part of *[host.Child] that the engine needs.
@@ -101,7 +116,11 @@ type loaded struct {
 
 // Start starts the script process.
 func Start(ctx context.Context, o Options) (*Engine, error) {
-	e := &Engine{options: o, memory: cmp.Or(o.Memory, DefaultMemory), scripts: make(map[string]*loaded), strikes: make(map[string]*strikes)}
+	e := &Engine{
+		options: o, memory: cmp.Or(o.Memory, DefaultMemory), idKey: make([]byte, 32),
+		scripts: make(map[string]*loaded), strikes: make(map[string]*strikes), files: make(map[string]*tableFile),
+	}
+	_, _ = rand.Read(e.idKey) // it never fails
 	child, err := host.Start(ctx, host.Spec{
 		Name:      service,
 		Command:   o.Command,
@@ -111,6 +130,7 @@ func Start(ctx context.Context, o Options) (*Engine, error) {
 		Setup:     e.setUp,
 		// A script can make it end, again and again until it is in quarantine.
 		MaxBackoff: minRestart,
+		Redact:     &e.redact,
 		Log:        o.Log,
 	})
 	if err != nil {
@@ -171,7 +191,7 @@ func (e *Engine) setUp(ctx context.Context, client any) error {
 		return fmt.Errorf("set its limits: %w", err)
 	}
 	for _, req := range reqs {
-		out, err := p.rpc.Load(ctx, req)
+		out, err := e.loadOn(ctx, p.rpc, req)
 		if err != nil {
 			return fmt.Errorf("load %s: %w", req.GetName(), err)
 		}
@@ -187,6 +207,9 @@ func (e *Engine) setUp(ctx context.Context, client any) error {
 func (e *Engine) Compile(ctx context.Context, s Script) (*Transform, error) {
 	if s.Timeout <= 0 {
 		s.Timeout = DefaultTimeout
+	}
+	if s.Tests {
+		s.Modules, s.Main = map[string]string{testModule: testSource}, testModule
 	}
 	t := &Transform{engine: e, script: s}
 	source := s.Source
@@ -205,10 +228,17 @@ func (e *Engine) Compile(ctx context.Context, s Script) (*Transform, error) {
 	hash := sha256.Sum256(source)
 	t.hash = hex.EncodeToString(hash[:])
 	// The name is part of the id: it stands in the positions.
-	t.req = &pb.LoadRequest{ScriptId: t.hash + "/" + s.Name, Name: s.Name, Source: source, Timeout: durationpb.New(s.Timeout)}
+	t.req = &pb.LoadRequest{
+		ScriptId: t.hash + "/" + e.givenID(s) + s.Name,
+		Name:     s.Name, Source: source, Timeout: durationpb.New(s.Timeout),
+		Lookups: s.Tables.Digests(), Secrets: s.Secrets, Tests: s.Tests,
+	}
+	if s.TrialKit != nil {
+		t.req.Answers = &pb.Answers{Trialkit: s.TrialKit}
+	}
 
 	// First kept, then loaded: a process that starts in between has it too.
-	e.keep(t.req, t.hash)
+	e.keep(t.req, t.hash, s.Tables)
 	if err := e.load(ctx, t.req); err != nil {
 		e.release(t.req)
 		if refused, ok := errors.AsType[*CompileError](err); ok {
@@ -272,13 +302,14 @@ func (e *Engine) bundle(ctx context.Context, s Script) (*pb.BundleResponse, erro
 	return out, err
 }
 
-func (e *Engine) keep(req *pb.LoadRequest, hash string) {
+func (e *Engine) keep(req *pb.LoadRequest, hash string, tables *Tables) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	l := e.scripts[req.GetScriptId()]
 	if l == nil {
 		l = &loaded{req: req, hash: hash}
 		e.scripts[req.GetScriptId()] = l
+		e.keepGiven(req, tables)
 	}
 	l.uses++
 }
@@ -295,12 +326,17 @@ func (e *Engine) release(req *pb.LoadRequest) {
 		return
 	}
 	delete(e.scripts, req.GetScriptId())
+	unused := e.releaseGiven(l.req)
 	if client, _, err := e.process.Client(); err == nil {
 		// Under the lock, so that it cannot overtake a new Load of the same
 		// script. If it fails, the process keeps a little more memory.
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		_, _ = client.(*running).rpc.Unload(ctx, &pb.UnloadRequest{ScriptId: req.GetScriptId()})
+		child := client.(*running).rpc
+		_, _ = child.Unload(ctx, &pb.UnloadRequest{ScriptId: req.GetScriptId()})
+		for _, f := range unused {
+			_, _ = child.Withdraw(ctx, f)
+		}
 	}
 }
 
@@ -308,7 +344,7 @@ func (e *Engine) release(req *pb.LoadRequest) {
 func (e *Engine) load(ctx context.Context, req *pb.LoadRequest) error {
 	var out *pb.LoadResponse
 	err := e.ask(ctx, req.GetName(), func(ctx context.Context, client pb.TransformServiceClient) (err error) {
-		out, err = client.Load(ctx, req)
+		out, err = e.loadOn(ctx, client, req)
 		return err
 	})
 	if err == nil && len(out.GetProblems()) > 0 {
@@ -341,6 +377,14 @@ func (e *Engine) ask(ctx context.Context, name string, call func(context.Context
 			return fmt.Errorf("%s: the script process failed on it: %w", name, err)
 		}
 	}
+}
+
+// loadOn gives one process a script with all that it has.
+func (e *Engine) loadOn(ctx context.Context, client pb.TransformServiceClient, req *pb.LoadRequest) (*pb.LoadResponse, error) {
+	if err := e.provide(ctx, client, req); err != nil {
+		return nil, err
+	}
+	return client.Load(ctx, req)
 }
 
 func compileError(script string, problems []*pb.Problem) *CompileError {

@@ -57,7 +57,7 @@ func TestLoopEndsAtItsTimeout(t *testing.T) {
 	} {
 		bad := compile(t, e, source, limit)
 		took, err := quickest(limit+100*time.Millisecond, func() error {
-			_, err := bad.Transform(t.Context(), event(update), route, delivery)
+			_, err := bad.Transform(t.Context(), event(update), route, delivery, nil)
 			return err
 		})
 		script := wantTimeout(t, err, "routes.ehr.script_timeout")
@@ -94,12 +94,12 @@ func TestCallersDeadlineIsEarlier(t *testing.T) {
 	} {
 		ctx, cancel := context.WithDeadlineCause(t.Context(), time.Now().Add(100*time.Millisecond), cause)
 		before := time.Now()
-		_, err := bad.Transform(ctx, event(update), route, delivery)
+		_, err := bad.Transform(ctx, event(update), route, delivery, nil)
 		wantTimeout(t, err, name)
 		if took := time.Since(before); took > 250*time.Millisecond {
 			t.Errorf("took %s", took)
 		}
-		_, err = bad.Transform(ctx, event(update), route, delivery)
+		_, err = bad.Transform(ctx, event(update), route, delivery, nil)
 		wantTimeout(t, err, name) // no time at all
 		cancel()
 	}
@@ -120,7 +120,7 @@ func TestBuiltInThatIgnoresTheInterrupt(t *testing.T) {
 
 	took, err := quickest(limit+100*time.Millisecond, func() error {
 		_, _ = e.Release(bad.Name())
-		_, err := bad.Transform(t.Context(), event(update), route, delivery)
+		_, err := bad.Transform(t.Context(), event(update), route, delivery, nil)
 		return err
 	})
 	if took > limit+100*time.Millisecond {
@@ -144,7 +144,7 @@ func TestBuiltInThatIgnoresTheInterrupt(t *testing.T) {
 			}
 		})
 	}
-	_, err = bad.Transform(t.Context(), event(update), route, delivery)
+	_, err = bad.Transform(t.Context(), event(update), route, delivery, nil)
 	wantTimeout(t, err, "routes.ehr.script_timeout")
 	others.Wait()
 }
@@ -199,7 +199,7 @@ func TestStoppedEngine(t *testing.T) {
 	e.Stop()
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, &core.Expired{Setting: "hooks.demo.timeout", After: time.Second})
 	defer cancel()
-	_, err := tr.Transform(ctx, event(update), route, delivery)
+	_, err := tr.Transform(ctx, event(update), route, delivery, nil)
 	var script *core.ScriptError
 	if !errors.As(err, &script) || script.Code != core.TransformFailed || script.Text == "" {
 		t.Fatal(err)
@@ -258,7 +258,7 @@ func TestContentsNeverReachTheLog(t *testing.T) {
 		native,
 	} {
 		tr := compile(t, e, source, 200*time.Millisecond)
-		if _, err := tr.Transform(t.Context(), event(`{"name":"`+secret+`"}`), route, delivery); err == nil {
+		if _, err := tr.Transform(t.Context(), event(`{"name":"`+secret+`"}`), route, delivery, nil); err == nil {
 			t.Errorf("no error from %s", source)
 		}
 	}
@@ -304,7 +304,7 @@ func TestBigIntegers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		shaped, err := tr.Transform(t.Context(), event(`{"id":9007199254740993}`), route, delivery)
+		shaped, err := tr.Transform(t.Context(), event(`{"id":9007199254740993}`), route, delivery, nil)
 		var failed *core.ScriptError
 		switch {
 		case !refuse && (err != nil || string(shaped.Messages[0].Payload) != want):
@@ -329,7 +329,7 @@ func BenchmarkChild(b *testing.B) {
 	b.ReportAllocs()
 	b.RunParallel(func(p *testing.PB) {
 		for p.Next() {
-			if _, err := tr.Transform(context.Background(), event(update), route, delivery); err != nil {
+			if _, err := tr.Transform(context.Background(), event(update), route, delivery, nil); err != nil {
 				b.Error(err)
 				return
 			}
@@ -342,7 +342,7 @@ func BenchmarkChildAlone(b *testing.B) {
 	e := start(b, nil)
 	tr := compile(b, e, rename, 10*time.Second)
 	for b.Loop() {
-		if _, err := tr.Transform(context.Background(), event(update), route, delivery); err != nil {
+		if _, err := tr.Transform(context.Background(), event(update), route, delivery, nil); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -117,7 +117,7 @@ func TestHostile(t *testing.T) {
 			took, err := quickest(bound, func() error {
 				_, _ = e.Release(bad.Name())
 				restarts = e.Status().Restarts
-				_, err := bad.Transform(t.Context(), event(update), route, delivery)
+				_, err := bad.Transform(t.Context(), event(update), route, delivery, nil)
 				return err
 			})
 			checkHostile(t, &h, err)

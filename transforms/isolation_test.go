@@ -23,7 +23,7 @@ func TestQuarantine(t *testing.T) {
 	good := compile(t, e, `export default (event) => event.trans_id;`, 20*time.Second)
 	fail := func(tr *transforms.Transform) *core.ScriptError {
 		t.Helper()
-		_, err := tr.Transform(t.Context(), event(update), route, delivery)
+		_, err := tr.Transform(t.Context(), event(update), route, delivery, nil)
 		var script *core.ScriptError
 		if !errors.As(err, &script) {
 			t.Fatalf("got %v, want a ScriptError", err)
@@ -89,7 +89,7 @@ func TestMemory(t *testing.T) {
 			}
 		})
 	}
-	_, err := hog.Transform(t.Context(), event(update), route, delivery)
+	_, err := hog.Transform(t.Context(), event(update), route, delivery, nil)
 	var script *core.ScriptError
 	if !errors.As(err, &script) || script.Code != core.TransformFailed || script.Blameless ||
 		!strings.Contains(script.Text, "transforms.memory is 256 MiB") || !strings.HasPrefix(script.Position, "transforms/case.js:1:") {
@@ -99,7 +99,7 @@ func TestMemory(t *testing.T) {
 
 	// A larger limit is in force at once.
 	large := compile(t, e, `export default () => { const all = [], x = "x".repeat(1e6); while (all.length < 700) all.push(x + all.length); return all.length; };`, 20*time.Second)
-	if _, err := large.Transform(t.Context(), event(update), route, delivery); err == nil {
+	if _, err := large.Transform(t.Context(), event(update), route, delivery, nil); err == nil {
 		t.Error("700 MB were given")
 	}
 	if err := e.SetMemory(t.Context(), 1<<30); err != nil {
@@ -138,7 +138,7 @@ func TestLostProcess(t *testing.T) {
 		})
 	}
 	for range 2 {
-		_, err := killer.Transform(t.Context(), event(update), route, delivery)
+		_, err := killer.Transform(t.Context(), event(update), route, delivery, nil)
 		var script *core.ScriptError
 		if !errors.As(err, &script) || script.Blameless || !strings.Contains(script.Text, "ended its process") {
 			t.Errorf("got %v", err)
@@ -184,7 +184,7 @@ func TestSameBytesInAnyOrder(t *testing.T) {
 	}
 	outcome := func(o one) string {
 		body := fmt.Sprintf(`{"trans_id":"%d","form_id":"319","OnUpdate":true}`, o.n)
-		shaped, err := scripts[o.script].Transform(t.Context(), event(body), route, fmt.Sprintf("%s-%d", delivery, o.n))
+		shaped, err := scripts[o.script].Transform(t.Context(), event(body), route, fmt.Sprintf("%s-%d", delivery, o.n), nil)
 		if err != nil {
 			return "error: " + err.Error()
 		}

@@ -103,9 +103,9 @@ func SourceFiles(source []byte) []SourceFile {
 	}
 	files := []SourceFile{{Name: k.name}}
 	for i, name := range k.maps.Sources {
-		switch name {
-		case entryFile: // ours
-		case k.name:
+		switch {
+		case isOwn(name):
+		case name == k.name:
 			files[0].Text = k.maps.SourcesContent[i]
 		default:
 			files = append(files, SourceFile{name, k.maps.SourcesContent[i]})

@@ -41,7 +41,7 @@ func (p *program) position(stack []goja.StackFrame) place {
 		if frame.SrcName() != codeName {
 			continue // a built-in, or eval
 		}
-		if at := p.place(frame.Position()); at != (place{}) {
+		if at := p.place(frame.Position()); at != (place{}) && !isOwn(at.file) {
 			return at
 		}
 	}
@@ -62,7 +62,7 @@ func (p *program) placeIn(frame []string) place {
 func (p *program) positionIn(stack string) place {
 	for line := range strings.Lines(stack) {
 		if m := frame.FindStringSubmatch(line); m != nil {
-			if at := p.placeIn(m); at != (place{}) {
+			if at := p.placeIn(m); at != (place{}) && !isOwn(at.file) {
 				return at
 			}
 		}

@@ -118,7 +118,7 @@ func TestPositions(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer tr.Close()
-			_, err = tr.Transform(t.Context(), event(update), route, delivery)
+			_, err = tr.Transform(t.Context(), event(update), route, delivery, nil)
 			var failed *core.ScriptError
 			if !errors.As(err, &failed) {
 				t.Fatalf("got %v, want a ScriptError", err)

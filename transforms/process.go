@@ -18,7 +18,8 @@ import (
 // TrialKit answers what scripts ask of TrialKit's API.
 type TrialKit interface {
 	// Get reads path from the API of the hook, within ctx's deadline, and returns the
-	// answer as JSON. The script gets the error's text.
+	// answer as JSON. The script gets the error's text. ctx is that of the event's
+	// Transform, or made of it: it knows since when a read is of use to the event.
 	Get(ctx context.Context, hook, path string) (json []byte, err error)
 }
 

@@ -33,7 +33,10 @@ type run struct {
 	logs      []string
 	logged    int
 	words     []word
-	unhandled []*goja.Promise // rejected, and nobody has looked yet
+	messages  []message
+	sized     int                   // bytes of the messages' payloads
+	lookups   map[string]goja.Value // what ctx.lookup has given, by file
+	unhandled []*goja.Promise       // rejected, and nobody has looked yet
 
 	overMemory bool        // interrupted for it; guarded by memory.mu
 	cut        atomic.Bool // interrupted, for whatever
@@ -84,7 +87,8 @@ func runScript(j *job) *pb.RunResponse {
 	if err != nil {
 		f := r.failureOf(err)
 		out.Messages, out.Skip, out.Reject = nil, nil, nil
-		out.Failure = &pb.Failure{Position: f.at.String(), Text: clip(f.text, maxText), Reason: f.reason}
+		// Cleaned before it is cut: a part of a secret would not be found.
+		out.Failure = &pb.Failure{Position: f.at.String(), Text: clip(r.program.given.redact.String(f.text), maxText), Reason: f.reason}
 	}
 	return out
 }
@@ -173,6 +177,15 @@ func (r *run) shape(out *pb.RunResponse) error {
 	if err != nil {
 		return &failure{text: "the event cannot be read: " + err.Error()}
 	}
+	if text := r.req.GetRecord(); len(text) > 0 {
+		record, err := r.sandbox.decode(text, r.req.GetRefuseBigIntegers())
+		if err != nil {
+			return &failure{text: "event.record cannot be read: " + err.Error()}
+		}
+		if err := event.ToObject(r.sandbox.rt).DefineDataProperty("record", record, goja.FLAG_TRUE, goja.FLAG_TRUE, goja.FLAG_TRUE); err != nil {
+			return err
+		}
+	}
 	result, err := script(goja.Undefined(), event, r.context())
 	if err != nil {
 		return err
@@ -248,9 +261,17 @@ func (r *run) answer(result goja.Value, out *pb.RunResponse) error {
 			return nil
 		}
 	}
+	messages, err := r.returned(result)
+	if err != nil {
+		return err
+	}
 	if len(r.words) > 0 {
 		name := [...]string{skipped: "skip", rejected: "reject"}[r.words[0].kind]
 		return &failure{at: r.words[0].at, text: "the result of ctx." + name + " was not returned: write `return ctx." + name + "(...)`"}
+	}
+	if messages != nil {
+		out.Messages = messages
+		return nil
 	}
 	content, err := r.content(result)
 	if err != nil {
@@ -296,7 +317,7 @@ func (r *run) log(call goja.FunctionCall) goja.Value {
 		}
 		parts = append(parts, strings.TrimSuffix(v.String(), "\n")) // of Error.stack
 	}
-	line := r.program.relocate(strings.Join(parts, " "))
+	line := r.program.given.redact.String(r.program.relocate(strings.Join(parts, " ")))
 	if r.logged += len(line) + 1; r.logged >= maxLogs {
 		line = clip(line, len(line)-(r.logged-maxLogs-1)) + " (no more is kept)"
 	}
@@ -308,7 +329,7 @@ func (r *run) log(call goja.FunctionCall) goja.Value {
 func (r *run) say(kind wordKind, call goja.FunctionCall) goja.Value {
 	w := word{kind: kind, object: r.sandbox.rt.NewObject()}
 	if a := call.Argument(0); goja.IsString(a) {
-		w.text = clip(a.String(), maxText)
+		w.text = clip(r.program.given.redact.String(a.String()), maxText)
 	} else if kind == rejected {
 		panic(r.sandbox.rt.NewTypeError("ctx.reject needs a text for the user"))
 	} else if !goja.IsUndefined(a) {
@@ -319,11 +340,13 @@ func (r *run) say(kind wordKind, call goja.FunctionCall) goja.Value {
 	return w.object
 }
 
-func (r *run) random() float64 {
+func (r *run) random() float64 { return r.source().Float64() }
+
+func (r *run) source() *rand.Rand {
 	if r.rand == nil {
 		r.rand = seeded(r.req.GetDeliveryId())
 	}
-	return r.rand.Float64()
+	return r.rand
 }
 
 // rejection keeps account of rejected promises that nobody handles: an error

@@ -30,10 +30,12 @@ type sandbox struct {
 	module goja.Callable // module(collect): evaluates the script, collects its default export
 	export goja.Value    // what the last evaluation exported
 
-	words   *goja.Object // prototype of ctx: log, skip, reject and fields
+	words   *goja.Object // prototype of ctx
 	show    goja.Callable
 	text    goja.Callable
 	date    goja.Callable
+	freeze  goja.Callable
+	failure goja.Callable // failure(code, text): an Error with a code
 	collect goja.Value
 
 	// Object.keys, Reflect.get and Object.defineProperty, for keys that are no
@@ -42,6 +44,8 @@ type sandbox struct {
 	encode            goja.Callable // encode(value): has encoder write it
 	encoder           *encoder      // the one that is on now
 	spare             *encoder      // for the next value, or nil
+
+	uint8Array *goja.Object // the constructor
 
 	run *run // the one that is on now
 }
@@ -63,23 +67,16 @@ func newSandbox(p *program) (*sandbox, error) {
 		return nil, err
 	}
 	prepare, _ := goja.AssertFunction(v)
-	context := s.rt.NewObject()
-	for _, f := range fields {
-		if err := context.Set(f.name, func(goja.FunctionCall) goja.Value { return f.get(s.run) }); err != nil {
-			return nil, err
-		}
+	facts, err := s.facts()
+	if err != nil {
+		return nil, err
 	}
-	made, err := prepare(goja.Undefined(),
-		s.rt.ToValue(func(c goja.FunctionCall) goja.Value { return s.run.log(c) }),
-		s.rt.ToValue(func(c goja.FunctionCall) goja.Value { return s.run.say(skipped, c) }),
-		s.rt.ToValue(func(c goja.FunctionCall) goja.Value { return s.run.say(rejected, c) }),
-		context,
-	)
+	made, err := prepare(goja.Undefined(), s.natives(), facts)
 	if err != nil {
 		return nil, err
 	}
 	o := made.(*goja.Object)
-	s.words = o.Get("words").(*goja.Object)
+	s.words, s.uint8Array = o.Get("words").(*goja.Object), o.Get("uint8Array").(*goja.Object)
 	s.collect = s.rt.ToValue(func(c goja.FunctionCall) goja.Value {
 		s.export = c.Argument(0)
 		return goja.Undefined()
@@ -88,6 +85,15 @@ func newSandbox(p *program) (*sandbox, error) {
 		s.encoder.ok, s.encoder.err = s.encoder.value(c.Argument(0))
 		return goja.Undefined()
 	})
+	if p.tests {
+		o, err := (&bench{sandbox: s}).object()
+		if err != nil {
+			return nil, err
+		}
+		if err := s.collect.ToObject(s.rt).Set("bench", o); err != nil {
+			return nil, err
+		}
+	}
 	if v, err = s.rt.RunProgram(p.code); err != nil {
 		return nil, err
 	}
@@ -95,6 +101,7 @@ func newSandbox(p *program) (*sandbox, error) {
 	for f, v := range map[*goja.Callable]goja.Value{
 		&s.module: v, &s.show: o.Get("show"), &s.text: o.Get("text"), &s.date: o.Get("date"),
 		&s.keys: o.Get("keys"), &s.get: o.Get("get"), &s.define: o.Get("define"), &s.encode: encode,
+		&s.freeze: o.Get("freeze"), &s.failure: o.Get("failure"),
 	} {
 		var isFunc bool
 		*f, isFunc = goja.AssertFunction(v)
@@ -138,7 +145,11 @@ func (p *program) keep(s *sandbox) {
 	}
 }
 
-var promiseType = reflect.TypeFor[*goja.Promise]()
+var (
+	promiseType = reflect.TypeFor[*goja.Promise]()
+	bytesType   = reflect.TypeFor[[]byte]()
+	timeType    = reflect.TypeFor[time.Time]()
+)
 
 // promiseOf returns the promise behind v, or nil. Export alone would copy every
 // other object, and run its getters.

@@ -1,17 +1,14 @@
 // Runs once in every new runtime, before anything foreign. It makes everything
 // that scripts share unchangeable, so that one event leaves nothing for the next.
-(function (log, skip, reject, fields) {
+(function (native, facts) {
   "use strict";
   const { getPrototypeOf, getOwnPropertyDescriptor, ownKeys, defineProperty } = Reflect;
   const stringify = JSON.stringify;
 
+  const { log, skip, reject, message, lookup, secret } = native;
+
   delete globalThis.GoError; // goja's own, no part of JavaScript
   globalThis.console = { log, info: log, warn: log, error: log, debug: log };
-  const words = { log, skip, reject };
-  for (const name of ownKeys(fields)) {
-    defineProperty(words, name, { get: fields[name], enumerable: true });
-  }
-
   // What built-in functions make in one call is limited in Go (guards.go). These are
   // easier here, where the engine can interrupt them.
   const most = 16 * 1024 * 1024;
@@ -51,6 +48,16 @@
     }.flat,
     writable: true, configurable: true,
   });
+  const words = {
+    log, skip, reject, message, lookup, secret,
+    crypto: { sha256: native.sha256, hmac: native.hmac, uuid: native.uuid },
+    base64: { encode: native.encode, encodeUrl: native.encodeUrl, decode: native.decode, decodeBytes: native.decodeBytes },
+    date: { format: native.format, parse: native.parse },
+    trialkit: { get: native.get },
+  };
+  for (const name of ownKeys(facts)) {
+    defineProperty(words, name, { get: facts[name], enumerable: true });
+  }
 
   // A frozen prototype also stops `object.toString = ...` on everything that
   // inherits from it, although that harms nobody. For the prototypes whose
@@ -120,8 +127,13 @@
       return "[a value that cannot be shown]";
     }
   }
+  function failure(code, text) {
+    const e = new Error(text);
+    e.code = code;
+    return e;
+  }
   return {
-    words, show, text, date: (ms) => new Date(ms),
+    words, show, text, failure, uint8Array: Uint8Array, freeze: Object.freeze, date: (ms) => new Date(ms),
     keys: Object.keys, get: Reflect.get,
     define: (o, key, value) => defineProperty(o, key, { value, writable: true, enumerable: true, configurable: true }),
   };

@@ -26,12 +26,14 @@ type server struct {
 
 	mu       sync.RWMutex
 	programs map[string]*program
+	provided map[string]*table // by fileID
 }
 
 func newServer() *server {
 	s := &server{
 		turns:    newTurns(max(2, runtime.GOMAXPROCS(0))),
 		programs: make(map[string]*program),
+		provided: make(map[string]*table),
 	}
 	s.memory = watchMemory(s.turns)
 	return s
@@ -59,6 +61,10 @@ func (s *server) Load(_ context.Context, req *pb.LoadRequest) (out *pb.LoadRespo
 	if len(problems) > 0 {
 		return &pb.LoadResponse{Problems: problems}, nil
 	}
+	p.tests = req.GetTests()
+	if p.given, err = s.given(req); err != nil {
+		return nil, err
+	}
 	// Its top level is foreign code as well, and must not disturb a run that is to
 	// be alone.
 	limit := req.GetTimeout().AsDuration()
@@ -68,7 +74,7 @@ func (s *server) Load(_ context.Context, req *pb.LoadRequest) (out *pb.LoadRespo
 	f := evaluateOnce(p, s.memory, limit)
 	s.turns.leave(1)
 	if f != nil {
-		return &pb.LoadResponse{Problems: []*pb.Problem{p.problem(f.at, f.text)}}, nil
+		return &pb.LoadResponse{Problems: []*pb.Problem{p.problem(f.at, p.given.redact.String(f.text))}}, nil
 	}
 	p.kept = nil // it was for problems, and is large
 	s.mu.Lock()

@@ -107,6 +107,14 @@ func (c *fakeClient) Unload(ctx context.Context, in *pb.UnloadRequest, _ ...grpc
 	return c.l.Unload(ctx, in)
 }
 
+func (c *fakeClient) Provide(ctx context.Context, in *pb.ProvideRequest, _ ...grpc.CallOption) (*pb.ProvideResponse, error) {
+	return c.l.Provide(ctx, in)
+}
+
+func (c *fakeClient) Withdraw(ctx context.Context, in *pb.WithdrawRequest, _ ...grpc.CallOption) (*pb.WithdrawResponse, error) {
+	return c.l.Withdraw(ctx, in)
+}
+
 func (c *fakeClient) Configure(ctx context.Context, in *pb.ConfigureRequest, _ ...grpc.CallOption) (*pb.ConfigureResponse, error) {
 	return c.l.Configure(ctx, in)
 }
@@ -299,7 +307,7 @@ func TestProcessFailures(t *testing.T) {
 // wantCode runs the transform; "" is for a payload.
 func wantCode(ctx context.Context, t *testing.T, tr *Transform, want core.Code) {
 	t.Helper()
-	shaped, err := tr.Transform(ctx, &core.Event{Hook: &core.Hook{}, Body: []byte(`{"trans_id":"1"}`)}, &core.Route{Name: "r"}, "d")
+	shaped, err := tr.Transform(ctx, &core.Event{Hook: &core.Hook{}, Body: []byte(`{"trans_id":"1"}`)}, &core.Route{Name: "r"}, "d", nil)
 	var script *core.ScriptError
 	switch {
 	case want == "" && (err != nil || string(shaped.Messages[0].Payload) != "1"):

@@ -72,15 +72,16 @@ func (t *Transform) Close() { t.closed.Do(func() { t.engine.release(t.req) }) }
 
 // Transform runs the script on an event: at most for its timeout, from when its
 // turn comes, and not beyond ctx's deadline. ctx's cancellation is not passed on.
+// The script finds record, if it is not nil, in event.record.
 //
 // If the process ends during the run, the script runs again on the next process; it
 // gives the same bytes (invariant 9). If nobody knows whose fault that was, it runs
 // alone, and then it is known. A run that the process had to be killed for is not
 // repeated; a script that cost its process twice is in quarantine.
-func (t *Transform) Transform(ctx context.Context, ev *core.Event, route *core.Route, deliveryID string) (core.Shaped, error) {
+func (t *Transform) Transform(ctx context.Context, ev *core.Event, route *core.Route, deliveryID string, record []byte) (core.Shaped, error) {
 	req := &pb.RunRequest{
 		ScriptId: t.req.GetScriptId(),
-		Body:     ev.Body, Kind: string(ev.Kind),
+		Body:     ev.Body, Record: record, Kind: string(ev.Kind),
 		Hook: ev.Hook.Name, Study: ev.Hook.Study, Stage: string(ev.Hook.Stage), Route: route.Name,
 		EventId: ev.ID, DeliveryId: deliveryID, Ref: ev.Ref, ReceivedAt: timestamppb.New(ev.ReceivedAt),
 	}
@@ -197,7 +198,9 @@ func (t *Transform) result(ctx context.Context, out *pb.RunResponse, route *core
 	}
 	shaped := core.Shaped{Messages: make([]core.Content, 0, len(out.GetMessages()))}
 	for _, m := range out.GetMessages() {
-		shaped.Messages = append(shaped.Messages, core.Content{ContentType: m.GetContentType(), Payload: m.GetPayload()})
+		shaped.Messages = append(shaped.Messages, core.Content{
+			ContentType: m.GetContentType(), Headers: m.GetHeaders(), Key: m.GetKey(), Path: m.GetPath(), Payload: m.GetPayload(),
+		})
 	}
 	return shaped, nil
 }

@@ -115,7 +115,7 @@ func inChild(spec *scriptSpec, script transforms.Script) (shape func([]byte) ([]
 		ev := &core.Event{
 			ID: benchEvent, Ref: benchRef, Hook: hook, Kind: core.Insert, ReceivedAt: time.Now(), Body: body,
 		}
-		out, err := t.Transform(ctx, ev, route, benchDelivery)
+		out, err := t.Transform(ctx, ev, route, benchDelivery, nil)
 		if err != nil || len(out.Messages) != 1 {
 			return nil, errors.Join(errors.New("the script failed"), err)
 		}

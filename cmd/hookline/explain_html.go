@@ -30,6 +30,7 @@ var explainTemplate = template.Must(template.New("explain").Funcs(template.FuncM
 	"of":            func(e *admin.Explanation, d admin.ExplainedDelivery) ofEvent { return ofEvent{e, &d} },
 	"eventFacts":    eventFacts,
 	"deliveryFacts": deliveryFacts,
+	"readNote":      readNote,
 	"sentNote":      sentNote,
 	"addressing":    addressing,
 	"replied":       replied,

@@ -378,6 +378,28 @@ func inert(t *testing.T, page string) {
 	}
 }
 
+// The record that was read stands with the delivery, with the time of its reading.
+func TestExplainRead(t *testing.T) {
+	at := admin.Time{Time: time.Date(2026, 3, 2, 9, 30, 0, 0, time.UTC)}
+	e := &admin.Explanation{Deliveries: []admin.ExplainedDelivery{
+		{Read: &admin.Read{At: at, Content: admin.Content{Size: 13, Text: `{"site":"042"}`}}},
+		{ReadPruned: true},
+	}}
+	page, err := explainHTML(&explained{Events: []*admin.Explanation{e}}, at.Time, "v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text bytes.Buffer
+	if err := explainText(&text, &explained{Events: []*admin.Explanation{e}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"the record as TrialKit gave it at " + at.String() + ", 13 bytes", "042", "the record of this event was deleted, as its age called for"} {
+		if !strings.Contains(text.String(), want) || !strings.Contains(string(page), want) {
+			t.Errorf("%q is missing:\n%s\n%s", want, text.String(), page)
+		}
+	}
+}
+
 // Whatever field holds it, it is text.
 func TestExplainHostile(t *testing.T) {
 	var e admin.Explanation

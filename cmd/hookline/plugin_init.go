@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"embed"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,9 +15,6 @@ import (
 
 	"github.com/hookline/hookline/core/app"
 )
-
-//go:embed scaffold
-var scaffold embed.FS
 
 // scaffoldGo is the language version of a new module: that of this one.
 const scaffoldGo = "1.26.0"
@@ -89,7 +85,7 @@ func makePlugin(dir string, fill map[string]string) error {
 		}
 		return err
 	}
-	all, err := template.New("").Delims("[[", "]]").ParseFS(scaffold, "scaffold/*.tmpl")
+	all, err := template.New("").Delims("[[", "]]").ParseFS(scaffold, "scaffold/plugin/*.tmpl")
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/hookline/hookline/core/config"
+	"github.com/hookline/hookline/core/trialkit"
 	"github.com/hookline/hookline/plugins"
 	"github.com/hookline/hookline/plugins/http"
 	"github.com/hookline/hookline/plugins/transport"
@@ -21,6 +23,37 @@ import (
 // all implementations.
 var builtIn = map[string]func() transport.Transport{
 	"http": func() transport.Transport { return http.New(http.WithVersion(Version())) },
+}
+
+// newTrialKit makes the reader of TrialKit's API for the hooks that have one.
+func newTrialKit(c *config.Config, problems *problems) *trialkit.Client {
+	var hooks []trialkit.Options
+	for _, h := range c.Hooks {
+		t := h.TrialKit
+		if t == nil {
+			continue
+		}
+		o := trialkit.Options{
+			Hook: h.Name, URL: t.URL, Email: t.Email, AccessKeyHeader: t.AccessKeyHeader,
+			RecordPath: t.RecordPath, FormIDField: t.FormIDField, Timeout: t.Timeout, MaxReply: t.MaxReply,
+			CAFile: t.CAFile, Version: Version(),
+		}
+		for _, secret := range []struct {
+			key, ref string
+			out      *string
+		}{{"password", t.Password, &o.Password}, {"access_key", t.AccessKey, &o.AccessKey}} {
+			var err error
+			if *secret.out, err = c.Resolve(secret.ref); err != nil {
+				problems.add("hooks.%s.trialkit.%s: %w", h.Name, secret.key, err)
+			}
+		}
+		hooks = append(hooks, o)
+	}
+	client, err := trialkit.New(hooks)
+	if err != nil {
+		problems.add("%w", err)
+	}
+	return client
 }
 
 // Version is the module's version, or the commit that it was built from.
@@ -91,6 +124,15 @@ func RunChild(args []string) int {
 		return 3
 	}
 	return 0
+}
+
+// ScriptCommand is what becomes a process for scripts: [transforms.Options].
+func ScriptCommand() ([]string, error) {
+	exe, err := self()
+	if err != nil {
+		return nil, err
+	}
+	return []string{exe, ChildCommand, childTransforms}, nil
 }
 
 // self is the executable to start children from. On Linux it is the running file

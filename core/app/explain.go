@@ -27,7 +27,7 @@ func (a *App) past(ctx context.Context, revision string, ev *core.Event, at time
 	default:
 		out.Node, out.SHA256, out.Text = set.Node, set.ConfigSHA, string(config.MaskSecrets(set.Config))
 		out.AcceptedAt, out.ReplacedAt, out.ReplacedBy = admin.Time{Time: set.AcceptedAt}, admin.Time{Time: set.Replaced}, set.ReplacedBy
-		out.Scripts = set.Scripts
+		out.Scripts, out.Lookups = set.Scripts, set.Lookups
 	}
 	c := a.running(revision)
 	out.Running = c != nil
@@ -77,10 +77,11 @@ func (a *App) reread(set *journal.PastSet) (*config.Config, string) {
 		return nil, "this daemon cannot read a configuration that is not in force"
 	}
 	c, err := a.options.Recall.Past(set.Config)
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, "the text of this configuration can no longer be read, so what its routes made of the event is not known"
-	case c.Revision != set.Revision:
+	}
+	c.AddLookups(set.Lookups)
+	if c.Revision != set.Revision {
 		return c, "read today, with today's environment, command line and version, this text means something else than it did: " +
 			"what is said of the routes may not be what was in force. The deliveries are what was done"
 	}

@@ -3,20 +3,24 @@ package app
 import (
 	"context"
 	"os"
+	"path/filepath"
 	"time"
+
+	"github.com/hookline/hookline/transforms"
+	"github.com/hookline/hookline/transforms/workbench"
 )
 
-// watchEvery is how often the files are looked at with server.watch = true. A
+// WatchEvery is how often files are looked at that are watched for changes. A
 // look costs a few microseconds a file, and polling works on every file system.
-const watchEvery = 500 * time.Millisecond
+const WatchEvery = 500 * time.Millisecond
 
-// stamp is what shows that a file has changed; zero: there is none.
-type stamp struct{ size, at int64 }
+// Stamp is what shows that a file has changed; zero: there is none.
+type Stamp struct{ size, at int64 }
 
 // watch reloads when a file has changed that the configuration names or a script
 // imports, or that a script which was refused would have.
 func (a *App) watch(ctx context.Context) {
-	ticker := time.NewTicker(watchEvery)
+	ticker := time.NewTicker(WatchEvery)
 	defer ticker.Stop()
 	began := time.Now() // the last reload
 	seen := a.stamps()
@@ -45,7 +49,7 @@ func (a *App) watch(ctx context.Context) {
 }
 
 // stamps are those of the watched files; nil if watching is off.
-func (a *App) stamps() map[string]stamp {
+func (a *App) stamps() map[string]Stamp {
 	a.reloading.Lock()
 	c := a.current.config
 	files := append([]string{c.Path}, a.awaited...)
@@ -59,6 +63,10 @@ func (a *App) stamps() map[string]stamp {
 	for _, r := range c.Routes {
 		if r.Transform != "" {
 			files = append(files, r.Transform)
+			pairs, _ := workbench.Pairs(r.Transform) // what is wrong with them a reload tells
+			for _, p := range pairs {
+				files = append(files, p.In, p.Out)
+			}
 		}
 	}
 	for _, t := range c.Transports {
@@ -66,11 +74,24 @@ func (a *App) stamps() map[string]stamp {
 			files = append(files, t.Plugin)
 		}
 	}
-	stamps := make(map[string]stamp, len(files))
+	if dir := c.Transforms.Lookups; dir != "" {
+		entries, _ := os.ReadDir(dir) // gone for a moment: as if it were empty
+		for _, e := range entries {
+			if transforms.IsTable(e.Name()) {
+				files = append(files, filepath.Join(dir, e.Name()))
+			}
+		}
+	}
+	return Stamps(files)
+}
+
+// Stamps are those of files.
+func Stamps(files []string) map[string]Stamp {
+	stamps := make(map[string]Stamp, len(files))
 	for _, name := range files {
-		var s stamp
+		var s Stamp
 		if info, err := os.Stat(name); err == nil {
-			s = stamp{info.Size(), info.ModTime().UnixNano()}
+			s = Stamp{info.Size(), info.ModTime().UnixNano()}
 		}
 		stamps[name] = s
 	}

@@ -69,6 +69,7 @@ func (d *decoder) checkHook(c *Config, h *Hook) {
 	}
 	d.checkPasswords(c, at.at("password"), h.Passwords)
 	d.checkRetention(h)
+	d.checkTrialKit(c, h)
 
 	routes := 0
 	for _, r := range c.Routes {
@@ -152,6 +153,8 @@ func (d *decoder) checkRoute(c *Config, r *Route) {
 			d.warn(at.at(key), "has no effect without a transform")
 		}
 	}
+	d.checkGrants(c, r, at.at("secrets"))
+	d.checkEnrich(c, r, at)
 	d.checkRetry(r, at)
 	if r.Async {
 		for key, written := range map[string]bool{"on_timeout": r.AcceptOnTimeout, "on_failure": r.StopOnFailure, "on_blocked": r.FailBlocked} {

@@ -38,13 +38,14 @@ type Config struct {
 	Admin      Admin
 	Journal    Journal
 	Telemetry  Telemetry
-	Scripts    Transforms
 	Alerts     Alerts
+	Transforms Transforms
 	Hooks      []Hook
 	Transports []Transport
 	Routes     []Route
 
 	environ map[string]string
+	lookups map[string]string // digests of the lookup files, by name
 }
 
 // Server is the socket that TrialKit calls.
@@ -92,6 +93,7 @@ type Hook struct {
 	Dedup          time.Duration // how long a caller's own id of an event is remembered; 0: not at all
 	Retention      Retention
 	QuietAfter     time.Duration // without an event, and it is an alert; 0: never
+	TrialKit       *TrialKit     `json:",omitempty"` // nil: nothing can be read from its API
 }
 
 // Transport is a configured instance of a transport plugin.
@@ -130,6 +132,8 @@ type Route struct {
 	Transport     string
 	Timeout       time.Duration // of one attempt
 	ScriptTimeout time.Duration
+	Secrets       map[string]string // for the script: references by name ([Config.Secrets])
+	Enrich        bool              `json:",omitempty"` // the transform gets the record as well
 
 	// What each is called in the file stands beside it; false is the default.
 	Async           bool // mode = "async"

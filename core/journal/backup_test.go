@@ -256,6 +256,12 @@ func TestStats(t *testing.T) {
 // waits and one that has ended.
 func version1(t *testing.T, url string) {
 	t.Helper()
+	older(t, url, 1)
+}
+
+// older makes one with the schema of a version.
+func older(t *testing.T, url string, version int64) {
+	t.Helper()
 	var db *sql.DB
 	dialect, folder := goose.DialectPostgres, "postgres"
 	literal := func(text string) string { return fmt.Sprintf(`'\x%x'`, text) }
@@ -270,7 +276,7 @@ func version1(t *testing.T, url string) {
 		db = openSQL(t, url)
 	}
 	defer func() { _ = db.Close() }()
-	upTo1(t, dialect, folder, db)
+	upTo(t, dialect, folder, db, version)
 	now := time.Now().UnixMicro()
 	for i, d := range []struct{ state, head, due, ended string }{
 		{"waiting", "1", fmt.Sprint(now), "null"},
@@ -348,6 +354,40 @@ func TestMigrationFromVersion1(t *testing.T) {
 	})
 }
 
+// A journal from before records were read takes them, for what it held as well.
+func TestMigrationFromVersion2(t *testing.T) {
+	onDurable(t, func(t *testing.T, url string) {
+		older(t, url, 2)
+		if _, err := OpenReader(t.Context(), url); err == nil || !strings.Contains(err.Error(), "its schema has version 2 and this Hookline reads 3") {
+			t.Error(err)
+		}
+		s := open(t, Options{URL: url})
+		if path, ok := strings.CutPrefix(url, "sqlite:"); ok {
+			old, err := Inspect(t.Context(), Options{URL: "sqlite:" + path + ".before-v3.bak"}, false)
+			if err != nil || old.Have != 2 {
+				t.Errorf("the copy from before: %+v, %v", old, err)
+			}
+		}
+		got := claim(t, s, "r", 9)
+		if len(got) != 1 || got[0].ID != "d0" {
+			t.Fatalf("claimed %+v", got)
+		}
+		got[0].Snapshot, got[0].Contents = &core.Snapshot{Record: []byte("{}"), ReadAt: time.Now()}, []core.Content{{Payload: []byte("x")}}
+		if err := s.Shaped(t.Context(), got[0]); err != nil {
+			t.Fatal(err)
+		}
+		if p := settle(t, s, got[0], delivered); p.err != nil {
+			t.Fatal(p.err)
+		}
+		if n := number(t, s, "select count(*) from snapshots where hook = 'study-a'"); n != 1 {
+			t.Errorf("%d snapshots", n)
+		}
+		if v := verified(t, s); len(v.Findings) > 0 {
+			t.Error(v.Findings)
+		}
+	})
+}
+
 func openSQL(t *testing.T, url string) *sql.DB {
 	t.Helper()
 	config, err := pgx.ParseConfig(url)
@@ -357,13 +397,13 @@ func openSQL(t *testing.T, url string) *sql.DB {
 	return pgSQL(config)
 }
 
-func upTo1(t *testing.T, dialect goose.Dialect, folder string, db *sql.DB) {
+func upTo(t *testing.T, dialect goose.Dialect, folder string, db *sql.DB, version int64) {
 	t.Helper()
 	p, err := provider(dialect, folder, db)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.UpTo(t.Context(), 1); err != nil {
+	if _, err := p.UpTo(t.Context(), version); err != nil {
 		t.Fatal(err)
 	}
 }

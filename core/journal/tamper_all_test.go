@@ -160,6 +160,12 @@ func fillOne(s *Store, caller, i int, settled func() func(core.Promotion, error)
 		_, err := acts[i/20%len(acts)](ctx, "anna", "as a test", []string{p.ID})
 		return err
 	}
+	if kind == 5 { // an enriched route
+		p.Snapshot = &core.Snapshot{Record: []byte(`{"form_id":"7"}`), ReadAt: time.Now()}
+		if err := s.Shaped(ctx, p.Delivery); err != nil {
+			return err
+		}
+	}
 	set := core.Settlement{State: core.StateDelivered, Code: transport.Delivered, Settled: settled()}
 	answer := core.AnswerRecord{Status: 200, Code: transport.Delivered, Detail: "fine"}
 	attempts := 1
@@ -233,6 +239,7 @@ func (f *forger) everyColumn() (all []tamper) {
 		{"answers", "event_seq = %d", ""},
 		{"attempts", "delivery_seq = %d and n = 1", ""},
 		{"messages", "delivery_seq = %d and n = 0", ""},
+		{"snapshots", "delivery_seq = %d", ""},
 		{"acts", "seq = %d", "select cast(seq as text) from acts where seq = %d"},
 		{"accepted", "seq = %d", "select cast(seq as text) from accepted where seq = %d"},
 	} {
@@ -383,7 +390,7 @@ func (f *forger) about(c tamper, n int64) (rows []string, free bool) {
 			rows = append(rows, "events "+r.str(0), "events "+r.str(0)+"x", "answers "+r.str(0), fmt.Sprint("answers ", r.int(1)))
 			if !r.null(2) {
 				rows = append(rows, "deliveries "+r.str(2), "deliveries "+r.str(2)+"x")
-				for _, table := range []string{"attempts", "messages"} {
+				for _, table := range []string{"attempts", "messages", "snapshots"} {
 					rows = append(rows, table+" "+r.str(2), fmt.Sprint(table, " ", r.int(3)))
 				}
 			}
@@ -412,7 +419,7 @@ func (f *forger) unproven(entries []byte) {
 		if err := json.Unmarshal([]byte(line), &e); err != nil {
 			f.t.Fatal(err)
 		}
-		for _, table := range []string{"events", "answers", "deliveries", "attempts", "messages"} {
+		for _, table := range []string{"events", "answers", "deliveries", "attempts", "messages", "snapshots"} {
 			f.lost[table+" "+e.Event], f.lost[table+" "+e.Delivery] = true, true
 		}
 		for table, text := range map[string]string{

@@ -21,7 +21,7 @@ var tampers = []tamper{
 	{"update events set trans_id = trans_id || '0' where seq = %d", "altered", "events", "select id from events where seq = %d", nil},
 	{"update events set received_at = received_at + 1 where seq = %d", "altered", "events", "select id from events where seq = %d", nil},
 	{"update events set body = {blob} where seq = %d", "altered", "events", "select id from events where seq = %d", nil},
-	{"update events set salt = {blob} where seq = %d", "altered", "events", "select id from events where seq = %d", []string{"altered answers", "altered deliveries", "altered attempts", "altered messages"}},
+	{"update events set salt = {blob} where seq = %d", "altered", "events", "select id from events where seq = %d", []string{"altered answers", "altered deliveries", "altered attempts", "altered messages", "altered snapshots"}},
 	{"update events set pruned = 1 where seq = %d", "altered", "events", "select id from events where seq = %d", nil},
 	{"update events set refused_rule = 'x' where seq = %d", "altered", "events", "select id from events where seq = %d", nil},
 	{"update events set hook = 'other' where seq = %d", "altered", "events", "select id from events where seq = %d", nil},
@@ -29,9 +29,9 @@ var tampers = []tamper{
 	{"update deliveries set ended_at = 7 where seq = %d", "altered", "deliveries", "select id from deliveries where seq = %d", nil},
 	{"update deliveries set reason = 'x' where seq = %d", "altered", "deliveries", "select id from deliveries where seq = %d", nil},
 	{"update deliveries set version = version + 1 where seq = %d", "altered", "deliveries", "select id from deliveries where seq = %d", nil},
-	{"update deliveries set event_seq = event_seq - 1 where seq = %d and seq > 1", "altered", "deliveries", "select id from deliveries where seq = %d", []string{"altered attempts", "altered messages"}},
-	{"delete from deliveries where seq = %d", "missing", "deliveries", "select id from deliveries where seq = %d", []string{"extra attempts", "extra messages"}},
-	{"delete from events where seq = %d", "missing", "events", "select id from events where seq = %d", []string{"altered deliveries", "altered attempts", "altered messages", "extra answers"}},
+	{"update deliveries set event_seq = event_seq - 1 where seq = %d and seq > 1", "altered", "deliveries", "select id from deliveries where seq = %d", []string{"altered attempts", "altered messages", "altered snapshots"}},
+	{"delete from deliveries where seq = %d", "missing", "deliveries", "select id from deliveries where seq = %d", []string{"extra attempts", "extra messages", "extra snapshots"}},
+	{"delete from events where seq = %d", "missing", "events", "select id from events where seq = %d", []string{"altered deliveries", "altered attempts", "altered messages", "extra answers", "extra snapshots"}},
 	{"update answers set status = 500 where event_seq = %d", "altered", "answers", "select e.id from events e join answers a on a.event_seq = e.seq where e.seq = %d", nil},
 	{"update answers set detail = 'x' where event_seq = %d", "altered", "answers", "select e.id from events e join answers a on a.event_seq = e.seq where e.seq = %d", nil},
 	{"delete from answers where event_seq = %d", "missing", "answers", "select e.id from events e join answers a on a.event_seq = e.seq where e.seq = %d", nil},
@@ -42,6 +42,11 @@ var tampers = []tamper{
 	{"update messages set payload = {blob} where delivery_seq = %d and n = 1", "altered", "messages", "select d.id || '/1' from deliveries d join messages t on t.delivery_seq = d.seq and t.n = 1 where d.seq = %d", nil},
 	{"update messages set headers = '{}' where delivery_seq = %d and n = 0", "altered", "messages", "select d.id || '/0' from deliveries d join messages t on t.delivery_seq = d.seq and t.n = 0 where d.seq = %d", nil},
 	{"delete from messages where delivery_seq = %d and n = 0", "missing", "messages", "select d.id || '/0' from deliveries d join messages t on t.delivery_seq = d.seq and t.n = 0 where d.seq = %d", nil},
+	{"update snapshots set record = {blob} where delivery_seq = %d", "altered", "snapshots", "select d.id from deliveries d join snapshots s on s.delivery_seq = d.seq where d.seq = %d", nil},
+	{"update snapshots set read_at = read_at - 1 where delivery_seq = %d", "altered", "snapshots", "select d.id from deliveries d join snapshots s on s.delivery_seq = d.seq where d.seq = %d", nil},
+	{"update snapshots set event_seq = event_seq + 1 where delivery_seq = %d", "altered", "snapshots", "select d.id from deliveries d join snapshots s on s.delivery_seq = d.seq where d.seq = %d", nil},
+	{"delete from snapshots where delivery_seq = %d", "missing", "snapshots", "select d.id from deliveries d join snapshots s on s.delivery_seq = d.seq where d.seq = %d", nil},
+	{"insert into snapshots select seq, event_seq, hook, 7, {blob} from deliveries where seq = %d", "extra", "snapshots", "select d.id from deliveries d left join snapshots s on s.delivery_seq = d.seq where s.delivery_seq is null and d.seq = %d", nil},
 	{"update acts set actor = 'x' where seq = %d", "missing", "acts", "", []string{"extra acts"}},
 	{"delete from acts where seq = %d", "missing", "acts", "", nil},
 	{"update accepted set revision = 'x' where seq = %d", "extra", "accepted", "select cast(seq as text) from accepted where seq = %d", []string{"missing accepted"}},
@@ -81,7 +86,7 @@ var tampers = []tamper{
 
 // rowsOf are the tables whose seq a tamper of a table takes.
 var rowsOf = map[string]string{
-	"events": "events", "answers": "events", "deliveries": "deliveries", "attempts": "deliveries", "messages": "deliveries",
+	"events": "events", "answers": "events", "deliveries": "deliveries", "attempts": "deliveries", "messages": "deliveries", "snapshots": "deliveries",
 	"acts": "acts", "accepted": "accepted", "documents": "accepted", "audit": "audit",
 }
 

@@ -107,11 +107,14 @@ type auditedEvent struct {
 type auditedDelivery struct {
 	id                        string
 	of                        *auditedEvent // that it belongs to now; nil for none
+	hook                      string        // that it says now
 	event, route, state, code string
 	version                   int64
 	row, text                 string
 	attempts                  map[int]string // set to "" once seen
 	messages                  []string
+	snapshot                  string // set to "" once seen
+	snapshotVersion           int64
 	seen                      bool
 }
 
@@ -129,7 +132,7 @@ func verify(read snapshot) (*Verification, error) {
 	}
 	audit := len(v.Findings) // in the order of the chains
 	for _, step := range []func() error{
-		v.eventRows, v.deliveryRows, v.answerRows, v.attemptRows, v.messageRows, v.actRows, v.acceptedRows,
+		v.eventRows, v.deliveryRows, v.answerRows, v.attemptRows, v.messageRows, v.snapshotRows, v.actRows, v.acceptedRows,
 	} {
 		if err := step(); err != nil {
 			return nil, err
@@ -325,6 +328,9 @@ func (v *verifier) note(e *AuditEntry) {
 		if e.Messages != nil {
 			d.messages = e.Messages
 		}
+		if e.Snapshot != "" && e.Version >= d.snapshotVersion { // a later one has replaced it
+			d.snapshot, d.snapshotVersion = e.Snapshot, e.Version
+		}
 	case auditAct:
 		if e.Row == "" {
 			return // about no delivery: it is in the audit only
@@ -340,6 +346,8 @@ func (v *verifier) note(e *AuditEntry) {
 				ev.pruned |= prunedBody
 			case "sent":
 				ev.pruned |= prunedSent
+			case "enriched":
+				ev.pruned |= prunedRecord
 			case "events":
 				ev.gone = true
 			}
@@ -396,6 +404,9 @@ func (v *verifier) missing() {
 			if sum != "" && e.pruned&prunedSent == 0 {
 				v.find("missing", "messages", fmt.Sprintf("%s/%d", id, n), "it was written, and is gone")
 			}
+		}
+		if d.snapshot != "" && e.pruned&prunedRecord == 0 {
+			v.find("missing", "snapshots", id, "it was read, and is gone")
 		}
 	}
 	for _, table := range slices.Sorted(maps.Keys(v.once)) {

@@ -67,6 +67,7 @@ func (v *verifier) deliveryRows() error {
 			v.deliveries[id] = d
 		}
 		v.deliveryAt[r.int(auSeq)] = d
+		d.hook = r.str(auHook)
 		if d.of = v.eventAt[r.int(auEventSeq)]; d.of != nil {
 			r[auEvent], r[len(r)-1] = d.of.id, d.of.salt
 		}
@@ -194,6 +195,26 @@ func (v *verifier) messageRows() error {
 			}
 			d.messages[n] = ""
 		}
+	})
+}
+
+func (v *verifier) snapshotRows() error {
+	return v.read(`select delivery_seq, event_seq, hook, read_at, record from snapshots`, func(r row) {
+		v.Rows++
+		d := v.deliveryAt[r.int(0)]
+		if d == nil || d.of == nil {
+			v.find("extra", "snapshots", strconv.FormatInt(r.int(0), 10), "its delivery is not there")
+			return
+		}
+		switch {
+		case d.of.pruned&prunedRecord != 0:
+			v.find("extra", "snapshots", d.id, "it was pruned, and is there again")
+		case d.snapshot == "":
+			v.find("extra", "snapshots", d.id, "nobody has written it")
+		case digest(d.of.salt, r.int(3), r.bytes(4)) != d.snapshot || v.eventAt[r.int(1)] != d.of || r.str(2) != d.hook:
+			v.find("altered", "snapshots", d.id, "it is not the record that was read, or not when, or is another event's")
+		}
+		d.snapshot = ""
 	})
 }
 

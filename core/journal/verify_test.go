@@ -35,8 +35,23 @@ func fill(t testing.TB, s *Store, events int) {
 		p.Shape, p.Contents = core.ShapeMessages, []core.Content{
 			{Payload: []byte(`{"n":1}`), Key: "k", Headers: map[string]string{"x-a": "1"}}, {Payload: []byte("two")},
 		}
+		snapshot := &core.Snapshot{Record: []byte(`{"form_id":"7"}`), ReadAt: time.Now()}
+		if i%10 == 6 { // skipped by what the record says
+			p.Shape, p.Contents = core.ShapeOpen, nil
+		}
 		if err := s.Begin(ctx, &core.Entry{Event: ev, Deliveries: []*core.Placement{p}}); err != nil {
 			t.Fatal(err)
+		}
+		switch i % 10 {
+		case 5:
+			p.Snapshot = snapshot
+			if err := s.Shaped(ctx, p.Delivery); err != nil {
+				t.Fatal(err)
+			}
+		case 6:
+			p.Snapshot = snapshot
+			s.Settle(p.Delivery, core.Settlement{State: core.StateSkipped, Code: core.Skipped, Reason: "not wanted"})
+			continue
 		}
 		set := core.Settlement{State: core.StateDelivered, Code: transport.Delivered, Attempts: []core.Attempt{{
 			N: 1, Start: time.Now(), Took: time.Millisecond,

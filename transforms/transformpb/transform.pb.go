@@ -718,6 +718,192 @@ func (x *BundleResponse) GetInputs() []string {
 	return nil
 }
 
+type ProvideRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// SHA-256 of the content, in hex.
+	Digest string `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
+	// It tells the format: sites.csv, codes.json.
+	Name          string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Content       []byte `protobuf:"bytes,3,opt,name=content,proto3" json:"content,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProvideRequest) Reset() {
+	*x = ProvideRequest{}
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProvideRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProvideRequest) ProtoMessage() {}
+
+func (x *ProvideRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProvideRequest.ProtoReflect.Descriptor instead.
+func (*ProvideRequest) Descriptor() ([]byte, []int) {
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ProvideRequest) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *ProvideRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ProvideRequest) GetContent() []byte {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
+type ProvideResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProvideResponse) Reset() {
+	*x = ProvideResponse{}
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProvideResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProvideResponse) ProtoMessage() {}
+
+func (x *ProvideResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProvideResponse.ProtoReflect.Descriptor instead.
+func (*ProvideResponse) Descriptor() ([]byte, []int) {
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{10}
+}
+
+type WithdrawRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Digest        string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WithdrawRequest) Reset() {
+	*x = WithdrawRequest{}
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WithdrawRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WithdrawRequest) ProtoMessage() {}
+
+func (x *WithdrawRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WithdrawRequest.ProtoReflect.Descriptor instead.
+func (*WithdrawRequest) Descriptor() ([]byte, []int) {
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *WithdrawRequest) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *WithdrawRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type WithdrawResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WithdrawResponse) Reset() {
+	*x = WithdrawResponse{}
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WithdrawResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WithdrawResponse) ProtoMessage() {}
+
+func (x *WithdrawResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WithdrawResponse.ProtoReflect.Descriptor instead.
+func (*WithdrawResponse) Descriptor() ([]byte, []int) {
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{12}
+}
+
 type LoadRequest struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	ScriptId string                 `protobuf:"bytes,1,opt,name=script_id,json=scriptId,proto3" json:"script_id,omitempty"`
@@ -726,14 +912,23 @@ type LoadRequest struct {
 	// What Bundle made; or the text of a script, from before there were bundles.
 	Source []byte `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`
 	// For the script's top level, which is run once to see what it exports.
-	Timeout       *durationpb.Duration `protobuf:"bytes,4,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	Timeout *durationpb.Duration `protobuf:"bytes,4,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// Digests of lookup files that were provided, by file name.
+	Lookups map[string]string `protobuf:"bytes,5,rep,name=lookups,proto3" json:"lookups,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Of the route, by name. They are never written anywhere.
+	Secrets map[string]string `protobuf:"bytes,6,rep,name=secrets,proto3" json:"secrets,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// It is a file of tests.
+	Tests bool `protobuf:"varint,7,opt,name=tests,proto3" json:"tests,omitempty"`
+	// What host calls are answered with in the place of the host, for a script that
+	// is tried.
+	Answers       *Answers `protobuf:"bytes,8,opt,name=answers,proto3" json:"answers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LoadRequest) Reset() {
 	*x = LoadRequest{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[9]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -745,7 +940,7 @@ func (x *LoadRequest) String() string {
 func (*LoadRequest) ProtoMessage() {}
 
 func (x *LoadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[9]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -758,7 +953,7 @@ func (x *LoadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadRequest.ProtoReflect.Descriptor instead.
 func (*LoadRequest) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{9}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *LoadRequest) GetScriptId() string {
@@ -789,6 +984,79 @@ func (x *LoadRequest) GetTimeout() *durationpb.Duration {
 	return nil
 }
 
+func (x *LoadRequest) GetLookups() map[string]string {
+	if x != nil {
+		return x.Lookups
+	}
+	return nil
+}
+
+func (x *LoadRequest) GetSecrets() map[string]string {
+	if x != nil {
+		return x.Secrets
+	}
+	return nil
+}
+
+func (x *LoadRequest) GetTests() bool {
+	if x != nil {
+		return x.Tests
+	}
+	return false
+}
+
+func (x *LoadRequest) GetAnswers() *Answers {
+	if x != nil {
+		return x.Answers
+	}
+	return nil
+}
+
+type Answers struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// JSON, by the path that ctx.trialkit.get is given.
+	Trialkit      map[string][]byte `protobuf:"bytes,1,rep,name=trialkit,proto3" json:"trialkit,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Answers) Reset() {
+	*x = Answers{}
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Answers) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Answers) ProtoMessage() {}
+
+func (x *Answers) ProtoReflect() protoreflect.Message {
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Answers.ProtoReflect.Descriptor instead.
+func (*Answers) Descriptor() ([]byte, []int) {
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Answers) GetTrialkit() map[string][]byte {
+	if x != nil {
+		return x.Trialkit
+	}
+	return nil
+}
+
 type LoadResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Empty: the script can be run.
@@ -799,7 +1067,7 @@ type LoadResponse struct {
 
 func (x *LoadResponse) Reset() {
 	*x = LoadResponse{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[10]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -811,7 +1079,7 @@ func (x *LoadResponse) String() string {
 func (*LoadResponse) ProtoMessage() {}
 
 func (x *LoadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[10]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -824,7 +1092,7 @@ func (x *LoadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadResponse.ProtoReflect.Descriptor instead.
 func (*LoadResponse) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{10}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *LoadResponse) GetProblems() []*Problem {
@@ -850,7 +1118,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[11]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -862,7 +1130,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[11]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -875,7 +1143,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{11}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Problem) GetLine() int32 {
@@ -922,7 +1190,7 @@ type UnloadRequest struct {
 
 func (x *UnloadRequest) Reset() {
 	*x = UnloadRequest{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[12]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -934,7 +1202,7 @@ func (x *UnloadRequest) String() string {
 func (*UnloadRequest) ProtoMessage() {}
 
 func (x *UnloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[12]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -947,7 +1215,7 @@ func (x *UnloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnloadRequest.ProtoReflect.Descriptor instead.
 func (*UnloadRequest) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{12}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *UnloadRequest) GetScriptId() string {
@@ -965,7 +1233,7 @@ type UnloadResponse struct {
 
 func (x *UnloadResponse) Reset() {
 	*x = UnloadResponse{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[13]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -977,7 +1245,7 @@ func (x *UnloadResponse) String() string {
 func (*UnloadResponse) ProtoMessage() {}
 
 func (x *UnloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[13]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -990,7 +1258,7 @@ func (x *UnloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnloadResponse.ProtoReflect.Descriptor instead.
 func (*UnloadResponse) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{13}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{18}
 }
 
 type RunRequest struct {
@@ -1013,18 +1281,21 @@ type RunRequest struct {
 	ReceivedAt *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=received_at,json=receivedAt,proto3" json:"received_at,omitempty"`
 	// Refuse an event with a number that JavaScript would round, instead of making
 	// it a string.
-	RefuseBigIntegers bool `protobuf:"varint,20,opt,name=refuse_big_integers,json=refuseBigIntegers,proto3" json:"refuse_big_integers,omitempty"`
+	RefuseBigIntegers bool `protobuf:"varint,14,opt,name=refuse_big_integers,json=refuseBigIntegers,proto3" json:"refuse_big_integers,omitempty"`
 	// No other script runs at the same time: whatever happens is this one's doing.
 	Alone bool `protobuf:"varint,15,opt,name=alone,proto3" json:"alone,omitempty"`
 	// How long it may wait until it begins, within the budget.
-	Patience      *durationpb.Duration `protobuf:"bytes,16,opt,name=patience,proto3" json:"patience,omitempty"`
+	Patience *durationpb.Duration `protobuf:"bytes,16,opt,name=patience,proto3" json:"patience,omitempty"`
+	// The record that the event is about, JSON as TrialKit gave it; empty: the
+	// route does not enrich.
+	Record        []byte `protobuf:"bytes,17,opt,name=record,proto3" json:"record,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[14]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1036,7 +1307,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[14]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1049,7 +1320,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{14}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RunRequest) GetScriptId() string {
@@ -1164,6 +1435,13 @@ func (x *RunRequest) GetPatience() *durationpb.Duration {
 	return nil
 }
 
+func (x *RunRequest) GetRecord() []byte {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
 type RunResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Exactly one of messages, skip, reject and failure says what came of it.
@@ -1179,7 +1457,7 @@ type RunResponse struct {
 
 func (x *RunResponse) Reset() {
 	*x = RunResponse{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[15]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1191,7 +1469,7 @@ func (x *RunResponse) String() string {
 func (*RunResponse) ProtoMessage() {}
 
 func (x *RunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[15]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1204,7 +1482,7 @@ func (x *RunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunResponse.ProtoReflect.Descriptor instead.
 func (*RunResponse) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{15}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RunResponse) GetMessages() []*Content {
@@ -1246,15 +1524,18 @@ func (x *RunResponse) GetLogs() []string {
 type Content struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Empty: JSON.
-	ContentType   string `protobuf:"bytes,1,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
-	Payload       []byte `protobuf:"bytes,2,opt,name=payload,proto3" json:"payload,omitempty"`
+	ContentType   string            `protobuf:"bytes,1,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
+	Payload       []byte            `protobuf:"bytes,2,opt,name=payload,proto3" json:"payload,omitempty"`
+	Headers       map[string]string `protobuf:"bytes,3,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Key           string            `protobuf:"bytes,4,opt,name=key,proto3" json:"key,omitempty"`
+	Path          string            `protobuf:"bytes,5,opt,name=path,proto3" json:"path,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Content) Reset() {
 	*x = Content{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[16]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1266,7 +1547,7 @@ func (x *Content) String() string {
 func (*Content) ProtoMessage() {}
 
 func (x *Content) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[16]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1279,7 +1560,7 @@ func (x *Content) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Content.ProtoReflect.Descriptor instead.
 func (*Content) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{16}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Content) GetContentType() string {
@@ -1296,6 +1577,27 @@ func (x *Content) GetPayload() []byte {
 	return nil
 }
 
+func (x *Content) GetHeaders() map[string]string {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *Content) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Content) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
 // Word is what a script says instead of a payload.
 type Word struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1306,7 +1608,7 @@ type Word struct {
 
 func (x *Word) Reset() {
 	*x = Word{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[17]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1318,7 +1620,7 @@ func (x *Word) String() string {
 func (*Word) ProtoMessage() {}
 
 func (x *Word) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[17]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1331,7 +1633,7 @@ func (x *Word) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Word.ProtoReflect.Descriptor instead.
 func (*Word) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{17}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Word) GetText() string {
@@ -1355,7 +1657,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[18]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1367,7 +1669,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[18]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1380,7 +1682,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{18}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Failure) GetPosition() string {
@@ -1448,12 +1750,36 @@ const file_transforms_transformpb_transform_proto_rawDesc = "" +
 	"\x06source\x18\x01 \x01(\fR\x06source\x12?\n" +
 	"\bproblems\x18\x02 \x03(\v2#.hookline.transform.v1alpha.ProblemR\bproblems\x12?\n" +
 	"\bwarnings\x18\x03 \x03(\v2#.hookline.transform.v1alpha.ProblemR\bwarnings\x12\x16\n" +
-	"\x06inputs\x18\x04 \x03(\tR\x06inputs\"\x8b\x01\n" +
+	"\x06inputs\x18\x04 \x03(\tR\x06inputs\"V\n" +
+	"\x0eProvideRequest\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
+	"\acontent\x18\x03 \x01(\fR\acontent\"\x11\n" +
+	"\x0fProvideResponse\"=\n" +
+	"\x0fWithdrawRequest\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"\x12\n" +
+	"\x10WithdrawResponse\"\xf8\x03\n" +
 	"\vLoadRequest\x12\x1b\n" +
 	"\tscript_id\x18\x01 \x01(\tR\bscriptId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
 	"\x06source\x18\x03 \x01(\fR\x06source\x123\n" +
-	"\atimeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\atimeout\"O\n" +
+	"\atimeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12N\n" +
+	"\alookups\x18\x05 \x03(\v24.hookline.transform.v1alpha.LoadRequest.LookupsEntryR\alookups\x12N\n" +
+	"\asecrets\x18\x06 \x03(\v24.hookline.transform.v1alpha.LoadRequest.SecretsEntryR\asecrets\x12\x14\n" +
+	"\x05tests\x18\a \x01(\bR\x05tests\x12=\n" +
+	"\aanswers\x18\b \x01(\v2#.hookline.transform.v1alpha.AnswersR\aanswers\x1a:\n" +
+	"\fLookupsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
+	"\fSecretsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x95\x01\n" +
+	"\aAnswers\x12M\n" +
+	"\btrialkit\x18\x01 \x03(\v21.hookline.transform.v1alpha.Answers.TrialkitEntryR\btrialkit\x1a;\n" +
+	"\rTrialkitEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"O\n" +
 	"\fLoadResponse\x12?\n" +
 	"\bproblems\x18\x01 \x03(\v2#.hookline.transform.v1alpha.ProblemR\bproblems\"z\n" +
 	"\aProblem\x12\x12\n" +
@@ -1464,7 +1790,7 @@ const file_transforms_transformpb_transform_proto_rawDesc = "" +
 	"\x04file\x18\x05 \x01(\tR\x04file\",\n" +
 	"\rUnloadRequest\x12\x1b\n" +
 	"\tscript_id\x18\x01 \x01(\tR\bscriptId\"\x10\n" +
-	"\x0eUnloadResponse\"\x97\x04\n" +
+	"\x0eUnloadResponse\"\xaf\x04\n" +
 	"\n" +
 	"RunRequest\x12\x1b\n" +
 	"\tscript_id\x18\x01 \x01(\tR\bscriptId\x123\n" +
@@ -1483,18 +1809,25 @@ const file_transforms_transformpb_transform_proto_rawDesc = "" +
 	"\x03ref\x18\f \x01(\tR\x03ref\x12;\n" +
 	"\vreceived_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"receivedAt\x12.\n" +
-	"\x13refuse_big_integers\x18\x14 \x01(\bR\x11refuseBigIntegers\x12\x14\n" +
+	"\x13refuse_big_integers\x18\x0e \x01(\bR\x11refuseBigIntegers\x12\x14\n" +
 	"\x05alone\x18\x0f \x01(\bR\x05alone\x125\n" +
-	"\bpatience\x18\x10 \x01(\v2\x19.google.protobuf.DurationR\bpatience\"\x91\x02\n" +
+	"\bpatience\x18\x10 \x01(\v2\x19.google.protobuf.DurationR\bpatience\x12\x16\n" +
+	"\x06record\x18\x11 \x01(\fR\x06record\"\x91\x02\n" +
 	"\vRunResponse\x12?\n" +
 	"\bmessages\x18\x01 \x03(\v2#.hookline.transform.v1alpha.ContentR\bmessages\x124\n" +
 	"\x04skip\x18\x02 \x01(\v2 .hookline.transform.v1alpha.WordR\x04skip\x128\n" +
 	"\x06reject\x18\x03 \x01(\v2 .hookline.transform.v1alpha.WordR\x06reject\x12=\n" +
 	"\afailure\x18\x04 \x01(\v2#.hookline.transform.v1alpha.FailureR\afailure\x12\x12\n" +
-	"\x04logs\x18\x05 \x03(\tR\x04logs\"F\n" +
+	"\x04logs\x18\x05 \x03(\tR\x04logs\"\xf4\x01\n" +
 	"\aContent\x12!\n" +
 	"\fcontent_type\x18\x01 \x01(\tR\vcontentType\x12\x18\n" +
-	"\apayload\x18\x02 \x01(\fR\apayload\"\x1a\n" +
+	"\apayload\x18\x02 \x01(\fR\apayload\x12J\n" +
+	"\aheaders\x18\x03 \x03(\v20.hookline.transform.v1alpha.Content.HeadersEntryR\aheaders\x12\x10\n" +
+	"\x03key\x18\x04 \x01(\tR\x03key\x12\x12\n" +
+	"\x04path\x18\x05 \x01(\tR\x04path\x1a:\n" +
+	"\fHeadersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x1a\n" +
 	"\x04Word\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\"u\n" +
 	"\aFailure\x12\x1a\n" +
@@ -1507,9 +1840,11 @@ const file_transforms_transformpb_transform_proto_rawDesc = "" +
 	"\fREASON_STUCK\x10\x02\x12\x11\n" +
 	"\rREASON_QUEUED\x10\x03\x12\x11\n" +
 	"\rREASON_MEMORY\x10\x04\x12\x15\n" +
-	"\x11REASON_NOT_LOADED\x10\x052\xfe\x03\n" +
+	"\x11REASON_NOT_LOADED\x10\x052\xc9\x05\n" +
 	"\x10TransformService\x12_\n" +
-	"\x06Bundle\x12).hookline.transform.v1alpha.BundleRequest\x1a*.hookline.transform.v1alpha.BundleResponse\x12Y\n" +
+	"\x06Bundle\x12).hookline.transform.v1alpha.BundleRequest\x1a*.hookline.transform.v1alpha.BundleResponse\x12b\n" +
+	"\aProvide\x12*.hookline.transform.v1alpha.ProvideRequest\x1a+.hookline.transform.v1alpha.ProvideResponse\x12e\n" +
+	"\bWithdraw\x12+.hookline.transform.v1alpha.WithdrawRequest\x1a,.hookline.transform.v1alpha.WithdrawResponse\x12Y\n" +
 	"\x04Load\x12'.hookline.transform.v1alpha.LoadRequest\x1a(.hookline.transform.v1alpha.LoadResponse\x12_\n" +
 	"\x06Unload\x12).hookline.transform.v1alpha.UnloadRequest\x1a*.hookline.transform.v1alpha.UnloadResponse\x12h\n" +
 	"\tConfigure\x12,.hookline.transform.v1alpha.ConfigureRequest\x1a-.hookline.transform.v1alpha.ConfigureResponse\x12c\n" +
@@ -1528,7 +1863,7 @@ func file_transforms_transformpb_transform_proto_rawDescGZIP() []byte {
 }
 
 var file_transforms_transformpb_transform_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_transforms_transformpb_transform_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_transforms_transformpb_transform_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_transforms_transformpb_transform_proto_goTypes = []any{
 	(Reason)(0),                   // 0: hookline.transform.v1alpha.Reason
 	(*ConfigureRequest)(nil),      // 1: hookline.transform.v1alpha.ConfigureRequest
@@ -1540,55 +1875,73 @@ var file_transforms_transformpb_transform_proto_goTypes = []any{
 	(*CallFailure)(nil),           // 7: hookline.transform.v1alpha.CallFailure
 	(*BundleRequest)(nil),         // 8: hookline.transform.v1alpha.BundleRequest
 	(*BundleResponse)(nil),        // 9: hookline.transform.v1alpha.BundleResponse
-	(*LoadRequest)(nil),           // 10: hookline.transform.v1alpha.LoadRequest
-	(*LoadResponse)(nil),          // 11: hookline.transform.v1alpha.LoadResponse
-	(*Problem)(nil),               // 12: hookline.transform.v1alpha.Problem
-	(*UnloadRequest)(nil),         // 13: hookline.transform.v1alpha.UnloadRequest
-	(*UnloadResponse)(nil),        // 14: hookline.transform.v1alpha.UnloadResponse
-	(*RunRequest)(nil),            // 15: hookline.transform.v1alpha.RunRequest
-	(*RunResponse)(nil),           // 16: hookline.transform.v1alpha.RunResponse
-	(*Content)(nil),               // 17: hookline.transform.v1alpha.Content
-	(*Word)(nil),                  // 18: hookline.transform.v1alpha.Word
-	(*Failure)(nil),               // 19: hookline.transform.v1alpha.Failure
-	nil,                           // 20: hookline.transform.v1alpha.BundleRequest.ModulesEntry
-	(*durationpb.Duration)(nil),   // 21: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 22: google.protobuf.Timestamp
+	(*ProvideRequest)(nil),        // 10: hookline.transform.v1alpha.ProvideRequest
+	(*ProvideResponse)(nil),       // 11: hookline.transform.v1alpha.ProvideResponse
+	(*WithdrawRequest)(nil),       // 12: hookline.transform.v1alpha.WithdrawRequest
+	(*WithdrawResponse)(nil),      // 13: hookline.transform.v1alpha.WithdrawResponse
+	(*LoadRequest)(nil),           // 14: hookline.transform.v1alpha.LoadRequest
+	(*Answers)(nil),               // 15: hookline.transform.v1alpha.Answers
+	(*LoadResponse)(nil),          // 16: hookline.transform.v1alpha.LoadResponse
+	(*Problem)(nil),               // 17: hookline.transform.v1alpha.Problem
+	(*UnloadRequest)(nil),         // 18: hookline.transform.v1alpha.UnloadRequest
+	(*UnloadResponse)(nil),        // 19: hookline.transform.v1alpha.UnloadResponse
+	(*RunRequest)(nil),            // 20: hookline.transform.v1alpha.RunRequest
+	(*RunResponse)(nil),           // 21: hookline.transform.v1alpha.RunResponse
+	(*Content)(nil),               // 22: hookline.transform.v1alpha.Content
+	(*Word)(nil),                  // 23: hookline.transform.v1alpha.Word
+	(*Failure)(nil),               // 24: hookline.transform.v1alpha.Failure
+	nil,                           // 25: hookline.transform.v1alpha.BundleRequest.ModulesEntry
+	nil,                           // 26: hookline.transform.v1alpha.LoadRequest.LookupsEntry
+	nil,                           // 27: hookline.transform.v1alpha.LoadRequest.SecretsEntry
+	nil,                           // 28: hookline.transform.v1alpha.Answers.TrialkitEntry
+	nil,                           // 29: hookline.transform.v1alpha.Content.HeadersEntry
+	(*durationpb.Duration)(nil),   // 30: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 31: google.protobuf.Timestamp
 }
 var file_transforms_transformpb_transform_proto_depIdxs = []int32{
-	15, // 0: hookline.transform.v1alpha.StreamRequest.begin:type_name -> hookline.transform.v1alpha.RunRequest
+	20, // 0: hookline.transform.v1alpha.StreamRequest.begin:type_name -> hookline.transform.v1alpha.RunRequest
 	6,  // 1: hookline.transform.v1alpha.StreamRequest.result:type_name -> hookline.transform.v1alpha.CallResult
-	16, // 2: hookline.transform.v1alpha.StreamResponse.end:type_name -> hookline.transform.v1alpha.RunResponse
+	21, // 2: hookline.transform.v1alpha.StreamResponse.end:type_name -> hookline.transform.v1alpha.RunResponse
 	5,  // 3: hookline.transform.v1alpha.StreamResponse.call:type_name -> hookline.transform.v1alpha.HostCall
 	7,  // 4: hookline.transform.v1alpha.CallResult.failure:type_name -> hookline.transform.v1alpha.CallFailure
-	20, // 5: hookline.transform.v1alpha.BundleRequest.modules:type_name -> hookline.transform.v1alpha.BundleRequest.ModulesEntry
-	12, // 6: hookline.transform.v1alpha.BundleResponse.problems:type_name -> hookline.transform.v1alpha.Problem
-	12, // 7: hookline.transform.v1alpha.BundleResponse.warnings:type_name -> hookline.transform.v1alpha.Problem
-	21, // 8: hookline.transform.v1alpha.LoadRequest.timeout:type_name -> google.protobuf.Duration
-	12, // 9: hookline.transform.v1alpha.LoadResponse.problems:type_name -> hookline.transform.v1alpha.Problem
-	21, // 10: hookline.transform.v1alpha.RunRequest.timeout:type_name -> google.protobuf.Duration
-	21, // 11: hookline.transform.v1alpha.RunRequest.budget:type_name -> google.protobuf.Duration
-	22, // 12: hookline.transform.v1alpha.RunRequest.received_at:type_name -> google.protobuf.Timestamp
-	21, // 13: hookline.transform.v1alpha.RunRequest.patience:type_name -> google.protobuf.Duration
-	17, // 14: hookline.transform.v1alpha.RunResponse.messages:type_name -> hookline.transform.v1alpha.Content
-	18, // 15: hookline.transform.v1alpha.RunResponse.skip:type_name -> hookline.transform.v1alpha.Word
-	18, // 16: hookline.transform.v1alpha.RunResponse.reject:type_name -> hookline.transform.v1alpha.Word
-	19, // 17: hookline.transform.v1alpha.RunResponse.failure:type_name -> hookline.transform.v1alpha.Failure
-	0,  // 18: hookline.transform.v1alpha.Failure.reason:type_name -> hookline.transform.v1alpha.Reason
-	8,  // 19: hookline.transform.v1alpha.TransformService.Bundle:input_type -> hookline.transform.v1alpha.BundleRequest
-	10, // 20: hookline.transform.v1alpha.TransformService.Load:input_type -> hookline.transform.v1alpha.LoadRequest
-	13, // 21: hookline.transform.v1alpha.TransformService.Unload:input_type -> hookline.transform.v1alpha.UnloadRequest
-	1,  // 22: hookline.transform.v1alpha.TransformService.Configure:input_type -> hookline.transform.v1alpha.ConfigureRequest
-	3,  // 23: hookline.transform.v1alpha.TransformService.Stream:input_type -> hookline.transform.v1alpha.StreamRequest
-	9,  // 24: hookline.transform.v1alpha.TransformService.Bundle:output_type -> hookline.transform.v1alpha.BundleResponse
-	11, // 25: hookline.transform.v1alpha.TransformService.Load:output_type -> hookline.transform.v1alpha.LoadResponse
-	14, // 26: hookline.transform.v1alpha.TransformService.Unload:output_type -> hookline.transform.v1alpha.UnloadResponse
-	2,  // 27: hookline.transform.v1alpha.TransformService.Configure:output_type -> hookline.transform.v1alpha.ConfigureResponse
-	4,  // 28: hookline.transform.v1alpha.TransformService.Stream:output_type -> hookline.transform.v1alpha.StreamResponse
-	24, // [24:29] is the sub-list for method output_type
-	19, // [19:24] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	25, // 5: hookline.transform.v1alpha.BundleRequest.modules:type_name -> hookline.transform.v1alpha.BundleRequest.ModulesEntry
+	17, // 6: hookline.transform.v1alpha.BundleResponse.problems:type_name -> hookline.transform.v1alpha.Problem
+	17, // 7: hookline.transform.v1alpha.BundleResponse.warnings:type_name -> hookline.transform.v1alpha.Problem
+	30, // 8: hookline.transform.v1alpha.LoadRequest.timeout:type_name -> google.protobuf.Duration
+	26, // 9: hookline.transform.v1alpha.LoadRequest.lookups:type_name -> hookline.transform.v1alpha.LoadRequest.LookupsEntry
+	27, // 10: hookline.transform.v1alpha.LoadRequest.secrets:type_name -> hookline.transform.v1alpha.LoadRequest.SecretsEntry
+	15, // 11: hookline.transform.v1alpha.LoadRequest.answers:type_name -> hookline.transform.v1alpha.Answers
+	28, // 12: hookline.transform.v1alpha.Answers.trialkit:type_name -> hookline.transform.v1alpha.Answers.TrialkitEntry
+	17, // 13: hookline.transform.v1alpha.LoadResponse.problems:type_name -> hookline.transform.v1alpha.Problem
+	30, // 14: hookline.transform.v1alpha.RunRequest.timeout:type_name -> google.protobuf.Duration
+	30, // 15: hookline.transform.v1alpha.RunRequest.budget:type_name -> google.protobuf.Duration
+	31, // 16: hookline.transform.v1alpha.RunRequest.received_at:type_name -> google.protobuf.Timestamp
+	30, // 17: hookline.transform.v1alpha.RunRequest.patience:type_name -> google.protobuf.Duration
+	22, // 18: hookline.transform.v1alpha.RunResponse.messages:type_name -> hookline.transform.v1alpha.Content
+	23, // 19: hookline.transform.v1alpha.RunResponse.skip:type_name -> hookline.transform.v1alpha.Word
+	23, // 20: hookline.transform.v1alpha.RunResponse.reject:type_name -> hookline.transform.v1alpha.Word
+	24, // 21: hookline.transform.v1alpha.RunResponse.failure:type_name -> hookline.transform.v1alpha.Failure
+	29, // 22: hookline.transform.v1alpha.Content.headers:type_name -> hookline.transform.v1alpha.Content.HeadersEntry
+	0,  // 23: hookline.transform.v1alpha.Failure.reason:type_name -> hookline.transform.v1alpha.Reason
+	8,  // 24: hookline.transform.v1alpha.TransformService.Bundle:input_type -> hookline.transform.v1alpha.BundleRequest
+	10, // 25: hookline.transform.v1alpha.TransformService.Provide:input_type -> hookline.transform.v1alpha.ProvideRequest
+	12, // 26: hookline.transform.v1alpha.TransformService.Withdraw:input_type -> hookline.transform.v1alpha.WithdrawRequest
+	14, // 27: hookline.transform.v1alpha.TransformService.Load:input_type -> hookline.transform.v1alpha.LoadRequest
+	18, // 28: hookline.transform.v1alpha.TransformService.Unload:input_type -> hookline.transform.v1alpha.UnloadRequest
+	1,  // 29: hookline.transform.v1alpha.TransformService.Configure:input_type -> hookline.transform.v1alpha.ConfigureRequest
+	3,  // 30: hookline.transform.v1alpha.TransformService.Stream:input_type -> hookline.transform.v1alpha.StreamRequest
+	9,  // 31: hookline.transform.v1alpha.TransformService.Bundle:output_type -> hookline.transform.v1alpha.BundleResponse
+	11, // 32: hookline.transform.v1alpha.TransformService.Provide:output_type -> hookline.transform.v1alpha.ProvideResponse
+	13, // 33: hookline.transform.v1alpha.TransformService.Withdraw:output_type -> hookline.transform.v1alpha.WithdrawResponse
+	16, // 34: hookline.transform.v1alpha.TransformService.Load:output_type -> hookline.transform.v1alpha.LoadResponse
+	19, // 35: hookline.transform.v1alpha.TransformService.Unload:output_type -> hookline.transform.v1alpha.UnloadResponse
+	2,  // 36: hookline.transform.v1alpha.TransformService.Configure:output_type -> hookline.transform.v1alpha.ConfigureResponse
+	4,  // 37: hookline.transform.v1alpha.TransformService.Stream:output_type -> hookline.transform.v1alpha.StreamResponse
+	31, // [31:38] is the sub-list for method output_type
+	24, // [24:31] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_transforms_transformpb_transform_proto_init() }
@@ -1614,7 +1967,7 @@ func file_transforms_transformpb_transform_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_transforms_transformpb_transform_proto_rawDesc), len(file_transforms_transformpb_transform_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   20,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

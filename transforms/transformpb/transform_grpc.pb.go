@@ -23,6 +23,8 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	TransformService_Bundle_FullMethodName    = "/hookline.transform.v1alpha.TransformService/Bundle"
+	TransformService_Provide_FullMethodName   = "/hookline.transform.v1alpha.TransformService/Provide"
+	TransformService_Withdraw_FullMethodName  = "/hookline.transform.v1alpha.TransformService/Withdraw"
 	TransformService_Load_FullMethodName      = "/hookline.transform.v1alpha.TransformService/Load"
 	TransformService_Unload_FullMethodName    = "/hookline.transform.v1alpha.TransformService/Unload"
 	TransformService_Configure_FullMethodName = "/hookline.transform.v1alpha.TransformService/Configure"
@@ -40,6 +42,11 @@ type TransformServiceClient interface {
 	// Bundle reads a script and what it imports from the disk and makes one text of
 	// it, which Load takes. It keeps nothing.
 	Bundle(ctx context.Context, in *BundleRequest, opts ...grpc.CallOption) (*BundleResponse, error)
+	// Provide hands over a lookup file, before a Load that needs it. Providing it
+	// again is harmless.
+	Provide(ctx context.Context, in *ProvideRequest, opts ...grpc.CallOption) (*ProvideResponse, error)
+	// Withdraw forgets a lookup file; scripts that have it keep it.
+	Withdraw(ctx context.Context, in *WithdrawRequest, opts ...grpc.CallOption) (*WithdrawResponse, error)
 	// Load compiles a script and keeps it under its id. Loading an id again is
 	// harmless. It does not touch the disk.
 	Load(ctx context.Context, in *LoadRequest, opts ...grpc.CallOption) (*LoadResponse, error)
@@ -65,6 +72,26 @@ func (c *transformServiceClient) Bundle(ctx context.Context, in *BundleRequest, 
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(BundleResponse)
 	err := c.cc.Invoke(ctx, TransformService_Bundle_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *transformServiceClient) Provide(ctx context.Context, in *ProvideRequest, opts ...grpc.CallOption) (*ProvideResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ProvideResponse)
+	err := c.cc.Invoke(ctx, TransformService_Provide_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *transformServiceClient) Withdraw(ctx context.Context, in *WithdrawRequest, opts ...grpc.CallOption) (*WithdrawResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(WithdrawResponse)
+	err := c.cc.Invoke(ctx, TransformService_Withdraw_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -125,6 +152,11 @@ type TransformServiceServer interface {
 	// Bundle reads a script and what it imports from the disk and makes one text of
 	// it, which Load takes. It keeps nothing.
 	Bundle(context.Context, *BundleRequest) (*BundleResponse, error)
+	// Provide hands over a lookup file, before a Load that needs it. Providing it
+	// again is harmless.
+	Provide(context.Context, *ProvideRequest) (*ProvideResponse, error)
+	// Withdraw forgets a lookup file; scripts that have it keep it.
+	Withdraw(context.Context, *WithdrawRequest) (*WithdrawResponse, error)
 	// Load compiles a script and keeps it under its id. Loading an id again is
 	// harmless. It does not touch the disk.
 	Load(context.Context, *LoadRequest) (*LoadResponse, error)
@@ -148,6 +180,12 @@ type UnimplementedTransformServiceServer struct{}
 
 func (UnimplementedTransformServiceServer) Bundle(context.Context, *BundleRequest) (*BundleResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Bundle not implemented")
+}
+func (UnimplementedTransformServiceServer) Provide(context.Context, *ProvideRequest) (*ProvideResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Provide not implemented")
+}
+func (UnimplementedTransformServiceServer) Withdraw(context.Context, *WithdrawRequest) (*WithdrawResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Withdraw not implemented")
 }
 func (UnimplementedTransformServiceServer) Load(context.Context, *LoadRequest) (*LoadResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Load not implemented")
@@ -196,6 +234,42 @@ func _TransformService_Bundle_Handler(srv interface{}, ctx context.Context, dec 
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(TransformServiceServer).Bundle(ctx, req.(*BundleRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _TransformService_Provide_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ProvideRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TransformServiceServer).Provide(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TransformService_Provide_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TransformServiceServer).Provide(ctx, req.(*ProvideRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _TransformService_Withdraw_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(WithdrawRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TransformServiceServer).Withdraw(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TransformService_Withdraw_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TransformServiceServer).Withdraw(ctx, req.(*WithdrawRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -271,6 +345,14 @@ var TransformService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Bundle",
 			Handler:    _TransformService_Bundle_Handler,
+		},
+		{
+			MethodName: "Provide",
+			Handler:    _TransformService_Provide_Handler,
+		},
+		{
+			MethodName: "Withdraw",
+			Handler:    _TransformService_Withdraw_Handler,
 		},
 		{
 			MethodName: "Load",
