@@ -71,7 +71,7 @@ func fairLimit(t *testing.T, good *transforms.Transform) time.Duration {
 		payload(t, good, update, delivery)
 		took = min(took, time.Since(before))
 	}
-	return min(max(transforms.DefaultTimeout, 30*took), 3*time.Second)
+	return min(max(transforms.DefaultTimeout, 30*took), 1500*time.Millisecond)
 }
 
 // aStart is what starting a process takes at most, with the scripts of the suite in it.
