@@ -12,6 +12,7 @@
   // What built-in functions make in one call is limited in Go (guards.go). These are
   // easier here, where the engine can interrupt them.
   const most = 16 * 1024 * 1024;
+  const { isPrototypeOf } = Object.prototype;
   for (const name of ["ArrayBuffer", "Int8Array", "Uint8Array", "Uint8ClampedArray", "Int16Array", "Uint16Array",
     "Int32Array", "Uint32Array", "Float32Array", "Float64Array", "BigInt64Array", "BigUint64Array"]) {
     const original = globalThis[name];
@@ -22,6 +23,10 @@
         if (n * size > most) throw new RangeError(`${name}: ${n * size} bytes, the limit is ${most}`);
         return Reflect.construct(target, args, newTarget === limited ? target : newTarget);
       },
+    });
+    // The engine's own instanceof does not know a Proxy for a function.
+    defineProperty(original, Symbol.hasInstance, {
+      value(v) { return isPrototypeOf.call(this.prototype, v); },
     });
     defineProperty(globalThis, name, { value: limited, writable: true, configurable: true });
     defineProperty(original.prototype, "constructor", { value: limited, writable: true, configurable: true });

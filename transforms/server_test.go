@@ -495,7 +495,7 @@ func TestHostCall(t *testing.T) {
 			defer close(finished)
 			j.clock = startClock(timeout, func() { close(expired) }, func() {})
 			var v []byte
-			v, err = j.call(methodTrialKit, []byte(path))
+			v, err = (&run{job: j}).call(methodTrialKit, []byte(path))
 			value = string(v)
 			again = j.clock.stop()
 			return !j.lost
