@@ -109,9 +109,9 @@ func TestHostile(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer bad.Close()
-			bound := limit + 100*time.Millisecond
+			bound := limit + 100*time.Millisecond*limit/transforms.DefaultTimeout // what is fair for one is for the other
 			if h.may != "" {
-				bound += limit + 100*time.Millisecond // once more, alone
+				bound *= 2 // once more, alone
 			}
 			restarts := e.Status().Restarts
 			took, err := quickest(bound, func() error {
