@@ -71,7 +71,7 @@ func fairLimit(t *testing.T, good *transforms.Transform) time.Duration {
 		payload(t, good, update, delivery)
 		took = min(took, time.Since(before))
 	}
-	return min(max(transforms.DefaultTimeout, 30*took), 3*time.Second)
+	return min(max(transforms.DefaultTimeout, 30*took), 1500*time.Millisecond)
 }
 
 // aStart is what starting a process takes at most, with the scripts of the suite in it.
@@ -109,9 +109,9 @@ func TestHostile(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer bad.Close()
-			bound := limit + 100*time.Millisecond
+			bound := limit + 100*time.Millisecond*limit/transforms.DefaultTimeout // what is fair for one is for the other
 			if h.may != "" {
-				bound += limit + 100*time.Millisecond // once more, alone
+				bound *= 2 // once more, alone
 			}
 			restarts := e.Status().Restarts
 			took, err := quickest(bound, func() error {

@@ -139,6 +139,15 @@ func (r *run) guarded(m *memory, limit time.Duration, f func() error) (err error
 	return err
 }
 
+// call asks the host for something, while others have the processors. The error is a
+// *callError; or errCallOver, if the script has no time left and is interrupted.
+func (r *run) call(method string, argument []byte) ([]byte, error) {
+	if r.job == nil {
+		return nil, &callError{"unavailable", "while the script is loaded nobody can be asked: call it in the function that is exported"}
+	}
+	return r.job.call(method, argument)
+}
+
 // stuck answers for a script that does not end. The host kills the process for it.
 func (r *run) stuck() {
 	switch {

@@ -12,7 +12,7 @@
   // What built-in functions make in one call is limited in Go (guards.go). These are
   // easier here, where the engine can interrupt them.
   const most = 16 * 1024 * 1024;
-  const hasInstance = Function.prototype[Symbol.hasInstance];
+  const { isPrototypeOf } = Object.prototype;
   for (const name of ["ArrayBuffer", "Int8Array", "Uint8Array", "Uint8ClampedArray", "Int16Array", "Uint16Array",
     "Int32Array", "Uint32Array", "Float32Array", "Float64Array", "BigInt64Array", "BigUint64Array"]) {
     const original = globalThis[name];
@@ -24,9 +24,9 @@
         return Reflect.construct(target, args, newTarget === limited ? target : newTarget);
       },
     });
-    // goja's instanceof does not take a proxy.
+    // The engine's own instanceof does not know a Proxy for a function.
     defineProperty(original, Symbol.hasInstance, {
-      value(v) { return hasInstance.call(this === limited ? original : this, v); },
+      value(v) { return isPrototypeOf.call(this.prototype, v); },
     });
     defineProperty(globalThis, name, { value: limited, writable: true, configurable: true });
     defineProperty(original.prototype, "constructor", { value: limited, writable: true, configurable: true });

@@ -65,7 +65,7 @@ func (f *fake) Client() (any, <-chan struct{}, error) {
 	l := f.lives[f.now]
 	if l.running == nil {
 		l.running = &running{rpc: &fakeClient{f, l}}
-		if err := l.running.open(); err != nil {
+		if err := l.open(); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -120,7 +120,7 @@ func (c *fakeClient) Configure(ctx context.Context, in *pb.ConfigureRequest, _ .
 }
 
 func (c *fakeClient) Stream(ctx context.Context, _ ...grpc.CallOption) (grpc.BidiStreamingClient[pb.StreamRequest, pb.StreamResponse], error) {
-	p := newPipe(c.l.t, ctx, c.l.server)
+	p := newPipe(ctx, c.l.t, c.l.server)
 	p.before = func() error {
 		err := c.l.fail("Run")
 		if err != nil {
@@ -141,7 +141,7 @@ type pipe struct {
 	ctx    context.Context
 }
 
-func newPipe(t testing.TB, ctx context.Context, s *server) *pipe {
+func newPipe(ctx context.Context, t testing.TB, s *server) *pipe {
 	ctx, cancel := context.WithCancel(ctx)
 	p := &pipe{
 		before: func() error { return nil }, ctx: ctx, broken: make(chan error, 1),
@@ -507,7 +507,7 @@ func TestHostCall(t *testing.T) {
 			defer close(finished)
 			j.clock = startClock(timeout, func() { close(expired) }, func() {})
 			var v []byte
-			v, err = j.call(methodTrialKit, []byte(path))
+			v, err = (&run{job: j}).call(methodTrialKit, []byte(path))
 			value = string(v)
 			again = j.clock.stop()
 			return !j.lost
