@@ -77,7 +77,7 @@ func tryObserve(t *trial) (*observed, error) {
 		GRPCDialOptions: host.DialOptions(),
 	})
 	t.Cleanup(func() {
-		o.client.Kill()
+		o.end()
 		o.closePipe()
 		t.told.hear("the plugin's output", o.stdout.String()+o.stderr.String()+o.synced.String(), recordMark)
 	})
@@ -87,6 +87,13 @@ func tryObserve(t *trial) (*observed, error) {
 	}
 	o.conn = protocol.(*plugin.GRPCClient).Conn // AllowedProtocols admits no other
 	return o, nil
+}
+
+// end tells the process to end, and kills it if it does not.
+func (o *observed) end() {
+	hard := time.AfterFunc(endTimeout+time.Second, func() { _ = o.Kill(context.Background()) }) // it may never answer the word to end
+	defer hard.Stop()
+	o.client.Kill()
 }
 
 // watched is go-plugin's way to a process, looked at.
@@ -245,7 +252,7 @@ func checkStdout(t *trial) {
 		t.configure(rpc, settings)
 		t.single(rpc, t.message(t.text("stdout")), ample)
 	}
-	o.client.Kill()
+	o.end()
 	if left := o.stdout.String(); left != "" {
 		t.Errorf("%d bytes stand after the handshake line on standard output, where they are lost. Write to standard error", len(left))
 	}
@@ -260,7 +267,7 @@ func checkEnds(t *trial) {
 	rpc := pb.NewTransportServiceClient(o.conn)
 	t.configure(rpc, target.Settings())
 	t.single(rpc, t.message(t.text("last")), ample)
-	o.client.Kill()
+	o.end()
 	if o.waited == nil {
 		return
 	}
