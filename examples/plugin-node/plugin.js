@@ -2,7 +2,7 @@
 // What every plugin in JavaScript needs, and no transport: go-plugin's handshake with
 // AutoMTLS, the end with the host, and the contract's service on top of an object with
 // describe, configure, deliver, check and close. Take it along as it is.
-const fs = require('node:fs');
+const net = require('node:net');
 const path = require('node:path');
 const grpc = require('@grpc/grpc-js');
 const loader = require('@grpc/proto-loader');
@@ -125,7 +125,8 @@ function endWithHost() {
     log('WARN', 'the host is gone, ending');
     process.exit(1);
   };
-  fs.createReadStream(null, { fd, autoClose: false }).on('end', gone).on('error', gone).resume();
+  // As a socket: a file stream would block a thread in read, and with it the exit.
+  new net.Socket({ fd, readable: true, writable: false }).on('end', gone).on('error', gone).resume();
 }
 
 // serve runs the transport as a plugin process.
