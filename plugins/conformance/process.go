@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -129,7 +128,7 @@ func (w *watched) Start(context.Context) error {
 		return err
 	}
 	w.reading.Go(func() {
-		defer lines.Close() //nolint:errcheck // a pipe in memory
+		defer lines.Close()
 		in := bufio.NewReader(stdout)
 		for {
 			line, err := in.ReadString('\n')
@@ -148,7 +147,7 @@ func (w *watched) Start(context.Context) error {
 		}
 	})
 	w.reading.Go(func() {
-		defer errs.Close() //nolint:errcheck // a pipe in memory
+		defer errs.Close()
 		_, _ = io.Copy(&w.stderr, stderr)
 	})
 	return nil
@@ -250,7 +249,7 @@ func checkStdout(t *trial) {
 	rpc := pb.NewTransportServiceClient(o.conn)
 	if settings := t.target().Settings(); settings != nil {
 		t.configure(rpc, settings)
-		t.single(rpc, t.message(t.text("stdout")), ample)
+		t.single(rpc, t.message(t.text("stdout")))
 	}
 	o.end()
 	if left := o.stdout.String(); left != "" {
@@ -266,7 +265,7 @@ func checkEnds(t *trial) {
 	o := observe(t)
 	rpc := pb.NewTransportServiceClient(o.conn)
 	t.configure(rpc, target.Settings())
-	t.single(rpc, t.message(t.text("last")), ample)
+	t.single(rpc, t.message(t.text("last")))
 	o.end()
 	if o.waited == nil {
 		return
@@ -300,7 +299,7 @@ func checkCrash(t *trial) {
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
 	i, err := host.StartTransport(ctx, host.TransportSpec{
-		Name: "under-test", Command: t.Command, NoMTLS: t.NoMTLS, Settings: json.RawMessage(target.Settings()), Resolve: literally,
+		Name: "under-test", Command: t.Command, NoMTLS: t.NoMTLS, Settings: target.Settings(), Resolve: literally,
 		Log: slog.New(slog.NewTextHandler(log, nil)),
 	})
 	if err != nil {
