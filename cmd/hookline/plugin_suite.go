@@ -32,7 +32,7 @@ func pluginTestCommand() *cobra.Command {
 	}}
 	c := &cobra.Command{
 		Use: "test PLUGIN [ARG...]", Short: "Run the conformance suite on a plugin",
-		Args: cobra.MinimumNArgs(1),
+		Args: asUsage(cobra.MinimumNArgs(1)),
 		Long: `Start a plugin as Hookline does, again and again, and check that it behaves as it must
 in production: the handshake, its settings, deliveries, deadlines, a target that is
 down, slow or says no, a crash, the end. PLUGIN is the path of an executable, or the

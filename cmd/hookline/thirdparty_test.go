@@ -221,6 +221,8 @@ func TestPluginCommandsRefuse(t *testing.T) {
 		says string
 		args []string
 	}{
+		{exitConfig, "see hookline plugin test --help", []string{"test"}},
+		{exitConfig, "see hookline plugin pin --help", []string{"pin", "a", "b"}},
 		{exitConfig, "there is no built-in plugin \"htp\"", []string{"test", "htp"}},
 		{exitConfig, "./gone cannot be executed", []string{"test", "./gone"}},
 		{exitConfig, "./good.json cannot be executed", []string{"test", "./good.json"}},

@@ -243,7 +243,7 @@ func (k *link) exchange(ctx context.Context, one line) (word string, written boo
 	if err != nil {
 		return "", false, err
 	}
-	defer c.Close() //nolint:errcheck // nothing is left to lose
+	defer c.Close()
 	defer context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })()
 	text, err := json.Marshal(one)
 	if err != nil {
