@@ -29,10 +29,11 @@ test: ## all tests
 ifeq ($(RACE),)
 	@echo '!!! No C compiler: the tests run WITHOUT the race detector. Install gcc or clang to have it.'
 endif
-	go test $(RACE) -timeout 5m $(TESTFLAGS) $$(go list ./... | grep -vxF "$$(go list $(TIMED))")
-	go test $(RACE) -p 1 -timeout 5m $(TESTFLAGS) $(TIMED)
+	go test $(RACE) -timeout 10m $(TESTFLAGS) $$(go list ./... | grep -vxF "$$(go list $(TIMED))")
+	go test $(RACE) -p 1 -timeout 15m $(TESTFLAGS) $(TIMED)
 	@set -e; for m in $(EXAMPLES); do echo "cd $$m && go test ./..."; (cd $$m && go vet ./... && go test $(RACE) $(TESTFLAGS) ./...); done
 
+# v1.binpb is the plugin contract as it was frozen: what vendors have built on.
 lint: ## gofmt, vet on all systems, golangci-lint, proto lint
 	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "gofmt would change: $$out"; exit 1; fi
 	go vet ./...
@@ -40,6 +41,7 @@ lint: ## gofmt, vet on all systems, golangci-lint, proto lint
 	GOOS=darwin go vet ./...
 	$(GOLANGCI) run ./...
 	$(BUF) lint
+	$(BUF) breaking --path plugins/transportpb --against plugins/transportpb/v1.binpb
 
 generate: ## the code that is made from .proto files
 	$(BUF) generate

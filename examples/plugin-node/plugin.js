@@ -140,7 +140,7 @@ function serve(transport) {
   endWithHost();
 
   const server = new grpc.Server({ 'grpc.max_receive_message_length': maxMessage, 'grpc.max_send_message_length': maxMessage });
-  server.addService(proto.hookline.transport.v1alpha.TransportService.service, service(transport));
+  server.addService(proto.hookline.transport.v1.TransportService.service, service(transport));
   server.addService({ Check: bare('/grpc.health.v1.Health/Check', Buffer.from([0x08, 0x01])) }, {
     Check: (call, callback) => callback(null, {}), // SERVING
   });
