@@ -34,6 +34,7 @@ type loadSpec struct {
 	Want int    `json:"want,omitempty"` // the status that is a success
 
 	Command   []string        `json:"command,omitempty"` // of a transport plugin, behind plugins/host
+	Unary     bool            `json:"unary,omitempty"`   // without the stream
 	InProcess bool            `json:"in_process,omitempty"`
 	Settings  json.RawMessage `json:"settings,omitempty"` // of the transport
 
@@ -107,7 +108,7 @@ func (l *loader) open(spec loadSpec) error {
 		deliver, l.close = t.Deliver, func() { _ = t.Close() }
 	case len(spec.Command) > 0:
 		t, err := host.StartTransport(context.Background(), host.TransportSpec{
-			Name: "bench", Command: spec.Command, Settings: spec.Settings,
+			Name: "bench", Command: spec.Command, Settings: spec.Settings, Unary: spec.Unary,
 			Resolve: func(ref string) (string, error) { return ref, nil },
 			Log:     slog.New(slog.DiscardHandler),
 		})

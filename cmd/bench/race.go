@@ -113,6 +113,14 @@ var hop = race{
 			command := []string{b.hookline, "child", "transport", "http", "bench"}
 			return enterHop(b, loadSpec{Command: command, Settings: b.targetSettings()}, sent), nil
 		}},
+		{name: "http-child-unary", start: func(_ context.Context, b *bench) (*entry, error) {
+			command := []string{b.hookline, "child", "transport", "http", "bench"}
+			return enterHop(b, loadSpec{Command: command, Unary: true, Settings: b.targetSettings()}, sent), nil
+		}},
+		{name: "idle-child-unary", start: func(_ context.Context, b *bench) (*entry, error) {
+			command := []string{b.load.cmd.Path, asRole, rolePlugin}
+			return enterHop(b, loadSpec{Command: command, Unary: true, Settings: json.RawMessage("{}")}, nil), nil
+		}},
 		{name: "idle-child", start: func(_ context.Context, b *bench) (*entry, error) {
 			command := []string{b.load.cmd.Path, asRole, rolePlugin}
 			return enterHop(b, loadSpec{Command: command, Settings: json.RawMessage("{}")}, nil), nil

@@ -42,6 +42,9 @@ type TransportSpec struct {
 	Resolve func(ref string) (string, error)
 	Log     *slog.Logger
 	Health  time.Duration // see [Spec]
+	// Unary makes each message a call of its own also where the plugin has a stream: to
+	// measure what the stream is worth.
+	Unary bool
 }
 
 // Transport is a transport plugin in a child process.
@@ -95,7 +98,7 @@ func start(ctx context.Context, spec TransportSpec) (l life, err error) {
 		if err := client.Configure(ctx, settings); err != nil {
 			return l.redact.settings(err)
 		}
-		if !streams {
+		if !streams || spec.Unary {
 			return nil
 		}
 		return client.Open()
