@@ -60,9 +60,13 @@ func excerpt(p Problem) string {
 		left -= unitsOf(line[at])
 	}
 	from := max(0, at-maxExcerpt/2)
+	end := ""
+	if len(line) > from+maxExcerpt {
+		end = "…"
+	}
 	line = line[from:min(len(line), from+maxExcerpt)]
 	margin := fmt.Sprintf("%5d | ", p.Line)
-	return margin + string(line) + "\n" + strings.Repeat(" ", len(margin)-2) + "| " + strings.Repeat(" ", at-from) + "^"
+	return margin + string(line) + end + "\n" + strings.Repeat(" ", len(margin)-2) + "| " + strings.Repeat(" ", at-from) + "^"
 }
 
 // timeoutError is a script's failure together with the clock that ran out.

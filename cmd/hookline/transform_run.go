@@ -38,8 +38,8 @@ func transformRunCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "run FILE", Short: "Run a transform on an event and show what would be sent",
 		Long: `Run a transform on an event and show what would be sent, what it logged and how long
-it took. Nothing is sent, and no daemon is needed. The script runs as in the daemon, but
-for up to 5 seconds.
+it took. Nothing is sent, and no daemon is needed. The script runs as in the daemon, for
+250 ms at most, or the script_timeout of the route.
 
 The event is one as TrialKit sends it, or the NAME.in.json of a golden pair, which may
 also hold record, ctx, secrets and trialkit. Without --route the names in ctx are
@@ -185,6 +185,7 @@ func (t *trial) once(c *cobra.Command) (files []string, err error) {
 // read gathers what the run needs.
 func (t *trial) read(c *cobra.Command) (script workbench.Script, given workbench.Given, files []string, err error) {
 	t.lookups.read = nil // --watch: the files may have changed
+	script.Timeout = transforms.DefaultTimeout
 	path := t.script
 	var names workbench.Names
 	var secrets map[string]string
@@ -213,7 +214,7 @@ func (t *trial) read(c *cobra.Command) (script workbench.Script, given workbench
 				return script, given, files, err
 			}
 		}
-		script.Root = cfg.Dir
+		script.Root, script.Timeout = cfg.Dir, route.ScriptTimeout
 	}
 	script.Name, script.Path = nameOf(path), path
 	if script.Root == "" {

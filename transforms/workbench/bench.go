@@ -4,6 +4,7 @@
 package workbench
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"slices"
@@ -66,6 +67,8 @@ type Script struct {
 	Root   string             // the folder that imports must be in; "": the script's
 	Source []byte             // what [transforms.Transform.Source] was, to run without the disk; nil: read it
 	Tables *transforms.Tables // for ctx.lookup
+	// Timeout is the script's time; 0: Timeout of this package.
+	Timeout time.Duration
 }
 
 // Run is one run of a script.
@@ -87,7 +90,7 @@ func (b *Bench) compile(ctx context.Context, s Script, given Given) (*transforms
 }
 
 func (s Script) script() transforms.Script {
-	return transforms.Script{Name: s.Name, Path: s.Path, Root: s.Root, Source: s.Source, Tables: s.Tables, Timeout: Timeout}
+	return transforms.Script{Name: s.Name, Path: s.Path, Root: s.Root, Source: s.Source, Tables: s.Tables, Timeout: cmp.Or(s.Timeout, Timeout)}
 }
 
 // Run runs a script on what is given. The error is a [*transforms.CompileError] if
