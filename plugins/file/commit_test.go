@@ -123,7 +123,7 @@ func TestCloseOnAHangingDisk(t *testing.T) {
 	done := make(chan transport.Receipt, 1)
 	go func() { done <- tr.Deliver(ctx, message()) }()
 	<-d.enter
-	if err := tr.Close(); err == nil || !strings.Contains(err.Error(), "has not answered") {
+	if err := tr.Close(); err != nil {
 		t.Errorf("Close: %v", err)
 	}
 	cancel()

@@ -107,9 +107,13 @@ func (f *folder) Set(s conformance.State) {
 }
 
 func (f *folder) Received() (out [][]byte) {
-	data, err := os.ReadFile(filepath.Join(f.dir, fileName))
-	if err != nil {
+	path := filepath.Join(f.dir, fileName)
+	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
 		return nil // nothing was written, or it is a pipe
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		f.tb.Fatal(err)
 	}
 	for line := range strings.Lines(string(data)) {
 		var e struct{ Payload string }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -30,10 +31,10 @@ func TestMain(m *testing.M) {
 		switch os.Args[1] {
 		case modePlugin:
 			plugins.Serve(newStalling())
-			return
+			syscall.Exit(0) // not os.Exit: with -race it sleeps a second
 		case modeAs:
 			runAs(os.Args[2])
-			return
+			syscall.Exit(0)
 		}
 	}
 	goleak.VerifyTestMain(m)
