@@ -17,7 +17,7 @@ const nonBlocking = syscall.O_NONBLOCK
 func lock(f *os.File) error {
 	for {
 		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX)
-		if err != syscall.EINTR { //nolint:errorlint // a system call's own error
+		if err != syscall.EINTR {
 			return err
 		}
 	}

@@ -142,3 +142,14 @@ func TestNotPermitted(t *testing.T) {
 		want(t, got.Check, transport.None, transport.UnauthorizedByTarget)
 	}
 }
+
+// A named pipe in the file's place hangs nobody.
+func TestNamedPipe(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.jsonl")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tr := configured(t, obj{"path": path})
+	want(t, deliver(t, tr, message()), transport.None, transport.NotFoundAtTarget)
+	want(t, tr.Check(t.Context()), transport.None, transport.NotFoundAtTarget)
+}
