@@ -84,6 +84,7 @@ func (t *Transport) dial(ctx context.Context) (*conn, error) {
 		return nil, net.ErrClosed
 	}
 	t.open[c] = struct{}{}
+	t.dialled.Add(1)
 	c.forget = func() {
 		t.mu.Lock()
 		delete(t.open, c)

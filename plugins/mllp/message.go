@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"unicode/utf8"
-
-	"github.com/hookline/hookline/plugins/transport"
 )
 
 // message is a payload made ready to be sent.
@@ -19,10 +17,10 @@ type message struct {
 	wantsApplication bool
 }
 
-// message makes a frame of m's payload. The error says which rule of HL7 or MLLP the
+// message makes a frame of a payload. The error says which rule of HL7 or MLLP the
 // payload breaks, and holds nothing of it.
-func (l *link) message(m *transport.Message) (*message, error) {
-	text := m.Payload
+func (l *link) message(payload []byte) (*message, error) {
+	text := payload
 	if !utf8.Valid(text) {
 		return nil, errors.New("the payload is not UTF-8, from which it would be written in " + l.charset)
 	}

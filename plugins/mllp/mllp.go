@@ -12,6 +12,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hookline/hookline/plugins/target"
@@ -30,6 +31,8 @@ type Transport struct {
 	tls     *target.TLSSource // nil for plain TCP
 	slots   chan *conn        // one for each connection; nil: not made yet
 	reading sync.WaitGroup    // of the connections' readers
+
+	dialled atomic.Int64 // tests only
 
 	mu     sync.Mutex
 	open   map[*conn]struct{}
@@ -94,7 +97,7 @@ func (t *Transport) Deliver(ctx context.Context, m *transport.Message) (r transp
 	if ctx.Err() != nil {
 		return target.Ended(ctx, transport.None, "before anything was sent")
 	}
-	out, err := t.link.message(m)
+	out, err := t.link.message(m.Payload)
 	if err != nil {
 		return transport.Failed(transport.None, transport.RejectedByTarget, target.OneLine("nothing was sent: "+err.Error()))
 	}
@@ -141,7 +144,8 @@ func (t *Transport) take(ctx context.Context) (c *conn, ended bool) {
 }
 
 // Check implements [transport.Transport]: it connects, and with TLS shakes hands, but
-// sends no message. The connection is kept, as a receiver may take only one.
+// sends no message. It does so in the place of one of the connections, as a receiver
+// may take no more.
 func (t *Transport) Check(ctx context.Context) transport.Receipt {
 	if t.link == nil {
 		return notConfigured
@@ -154,18 +158,19 @@ func (t *Transport) Check(ctx context.Context) transport.Receipt {
 		return target.Ended(ctx, transport.None, "waiting for one of the connections to "+t.link.addr)
 	}
 	defer func() { t.slots <- c }()
-	if c == nil {
-		var err error
-		if c, err = t.dial(ctx); err != nil {
-			return t.dialFailure(ctx, err)
-		}
-		if err := c.awaitRefusal(ctx); err != nil {
-			peer := c.peer
-			c.close()
-			c = nil
-			return t.dialFailure(ctx, &target.HandshakeError{Peer: peer, Err: err})
-		}
+	if c != nil { // that it is open proves nothing of now
+		c.close()
+		c = nil
 	}
+	fresh, err := t.dial(ctx)
+	if err != nil {
+		return t.dialFailure(ctx, err)
+	}
+	if err := fresh.awaitRefusal(ctx); err != nil {
+		fresh.close()
+		return t.dialFailure(ctx, &target.HandshakeError{Peer: fresh.peer, Err: err})
+	}
+	c = fresh
 	c.rest(t.link.idleTimeout)
 	return transport.Receipt{Effect: transport.Done, Code: transport.Delivered, Detail: target.OneLine("connected to " + c.peer + c.certificates(t.tls))}
 }
