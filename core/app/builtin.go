@@ -10,6 +10,7 @@ import (
 	"github.com/hookline/hookline/plugins"
 	"github.com/hookline/hookline/plugins/file"
 	"github.com/hookline/hookline/plugins/http"
+	"github.com/hookline/hookline/plugins/mllp"
 	"github.com/hookline/hookline/plugins/transport"
 	"github.com/hookline/hookline/transforms"
 )
@@ -19,6 +20,7 @@ import (
 var builtIn = map[string]func() transport.Transport{
 	"file": func() transport.Transport { return file.New(file.WithVersion(Version())) },
 	"http": func() transport.Transport { return http.New(http.WithVersion(Version())) },
+	"mllp": func() transport.Transport { return mllp.New(mllp.WithVersion(Version())) },
 }
 
 // Version is the module's version, or the commit that it was built from.
