@@ -223,6 +223,9 @@ func hint(o *Outcome) string {
 	if o.Position != "" {
 		s += " at " + o.Position
 	}
+	if o.Because != "" {
+		s += ": " + o.Because
+	}
 	if o.Clock != nil {
 		if s != "" {
 			s += ": "

@@ -26,6 +26,8 @@ const (
 	Unmatched            Code = "unmatched"
 	KeyConflict          Code = "key_conflict"
 
+	EnrichFailed Code = "enrich_failed"
+
 	RejectedByTransform Code = "rejected_by_transform"
 	TransformFailed     Code = "transform_failed"
 	ScriptTimeout       Code = "script_timeout"
@@ -60,6 +62,7 @@ type Step string
 const (
 	StepRequest   Step = "request"
 	StepRoute     Step = "route"
+	StepEnrich    Step = "enrich"
 	StepTransform Step = "transform"
 	StepTransport Step = "transport"
 )
@@ -99,6 +102,11 @@ var table = map[Code]meaning{
 	Unmatched:            {status: http.StatusUnprocessableEntity, fault: FaultCaller, step: StepRoute},
 	KeyConflict:          {status: http.StatusConflict, fault: FaultCaller, step: StepRequest},
 
+	EnrichFailed: {
+		status: http.StatusBadGateway, fault: FaultTarget, step: StepEnrich, again: true,
+		user: "the record could not be read from TrialKit",
+		hint: "routes.{route} has enrich = true",
+	},
 	RejectedByTransform: {
 		status: http.StatusUnprocessableEntity, fault: FaultCaller, step: StepTransform,
 		hint: "the transform of routes.{route} called ctx.reject",

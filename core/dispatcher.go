@@ -22,10 +22,11 @@ type Sender interface {
 	Deliver(ctx context.Context, m *transport.Message) transport.Receipt
 }
 
-// Transformer shapes an event into what a route sends. An error is a
+// Transformer shapes an event into what a route sends. record is that of the
+// event's [Snapshot], nil if the route does not enrich. An error is a
 // *[ScriptError] where the script or its process is to blame.
 type Transformer interface {
-	Transform(ctx context.Context, ev *Event, route *Route, deliveryID string) (Shaped, error)
+	Transform(ctx context.Context, ev *Event, route *Route, deliveryID string, record []byte) (Shaped, error)
 }
 
 // Shaped is what a transform made of an event: messages, or a word instead.
@@ -387,7 +388,7 @@ func (d *Dispatcher) run(ctx context.Context, j *job, foreground bool) (out Outc
 // retryable tells whether an outcome is worth the one retry while the caller
 // waits: the target surely did not act and may do so in a moment.
 func retryable(o *Outcome) (pause time.Duration, ok bool) {
-	if o.State != StateWaiting || o.Code == transport.Timeout {
+	if o.State != StateWaiting || o.Code == transport.Timeout || o.hopeless {
 		return 0, false
 	}
 	pause = max(retryPause, o.Receipt.RetryAfter)
@@ -410,7 +411,7 @@ func wait(ctx context.Context, pause time.Duration) bool {
 }
 
 // deliver makes one attempt. It is the only place that knows the sequence:
-// transform, transport, classify. Of an attempt that failed the state says what
+// enrich, transform, transport, classify. Of an attempt that failed the state says what
 // surely happened; what follows from it is for settle.
 func (d *Dispatcher) deliver(ctx context.Context, j *job) Outcome {
 	if j.Shape == ShapeOpen {
@@ -472,8 +473,16 @@ func (d *Dispatcher) shape(ctx context.Context, j *job) (out Outcome, ended bool
 		j.Shape = ShapeBody
 		return out, false
 	}
+	ctx = WithReadSince(ctx, j.Event.ReceivedAt)
+	if out, ended = d.enrich(ctx, j); ended {
+		return out, true
+	}
+	var record []byte
+	if j.Snapshot != nil {
+		record = j.Snapshot.Record
+	}
 	start := time.Now()
-	shaped, err := j.route.Transformer.Transform(ctx, j.Event, j.route, j.ID)
+	shaped, err := j.route.Transformer.Transform(ctx, j.Event, j.route, j.ID, record)
 	took := time.Since(start)
 	defer func() {
 		code := out.Code
@@ -481,6 +490,9 @@ func (d *Dispatcher) shape(ctx context.Context, j *job) (out Outcome, ended bool
 			code = "" // the script has done its part
 		}
 		j.watch.Transformed(start, took, code)
+		if out.State == StateWaiting {
+			j.Snapshot = nil // of nothing: the next run reads it anew
+		}
 	}()
 	switch {
 	case err != nil:
@@ -514,6 +526,9 @@ func scriptFailed(err error) Outcome {
 	}
 	if errors.As(err, &out.Clock); script != nil && script.Blameless || out.Clock != nil && out.Clock.caller {
 		out.State = StateWaiting
+	}
+	if script != nil {
+		out.Receipt.RetryAfter = script.After
 	}
 	return out
 }
@@ -582,7 +597,7 @@ func (d *Dispatcher) send(ctx context.Context, j *job, n int) Outcome {
 // and has it written. told: a caller is being told of it.
 func (d *Dispatcher) settle(j *job, out *Outcome, told bool) {
 	r := j.route
-	s := Settlement{Code: out.Code, Due: -1, Reason: out.Reason, Position: out.Position, Attempts: j.tries}
+	s := Settlement{Code: out.Code, Due: -1, Reason: cmp.Or(out.Reason, out.Because), Position: out.Position, Attempts: j.tries}
 	switch out.State {
 	case StateQueued: // the gate let nothing through
 		s.Due = time.Second
@@ -664,7 +679,10 @@ func (d *Dispatcher) log(ctx context.Context, j *job, out *Outcome) {
 		if out.Position != "" {
 			attrs = append(attrs, slog.String("at", out.Position))
 		}
-		if out.Clock != nil {
+		switch {
+		case out.Because != "":
+			attrs = append(attrs, slog.String("because", out.Because))
+		case out.Clock != nil:
 			attrs = append(attrs, slog.String("because", out.Clock.Error()))
 		}
 		if out.Receipt.Detail != "" && d.LogDetail[out.Route.Transport.Name] {

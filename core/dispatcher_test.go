@@ -26,7 +26,7 @@ func (f senderFunc) Deliver(ctx context.Context, m *transport.Message) transport
 
 type transformFunc func(ctx context.Context) (core.Shaped, error)
 
-func (f transformFunc) Transform(ctx context.Context, _ *core.Event, _ *core.Route, _ string) (core.Shaped, error) {
+func (f transformFunc) Transform(ctx context.Context, _ *core.Event, _ *core.Route, _ string, _ []byte) (core.Shaped, error) {
 	return f(ctx)
 }
 
@@ -354,6 +354,8 @@ func TestCompose(t *testing.T) {
 		{"hostile form name", func(ev *core.Event) { ev.FormName = "<b>\u202e" + strings.Repeat("é", 90) }, []core.Outcome{{Route: ehr, State: core.StateDead, Code: transport.DNSError}}},
 		{"script position", nil, []core.Outcome{{Route: ehr, State: core.StateDead, Code: core.TransformFailed, Position: "transforms/ehr.js:12:7"}}},
 		{"script timeout", nil, []core.Outcome{{Route: ehr, State: core.StateDead, Code: core.ScriptTimeout, Clock: &core.Expired{Setting: "routes.ehr.script_timeout", After: 250 * time.Millisecond}}}},
+		{"not enriched", nil, []core.Outcome{{Route: ehr, State: core.StateWaiting, Code: core.EnrichFailed, Outlook: core.OutlookRetry, Because: "TrialKit's API answered 500, an error of its own"}}},
+		{"not enriched in time", nil, []core.Outcome{{Route: ehr, State: core.StateDead, Code: core.EnrichFailed, Because: "TrialKit's API did not answer in time", Clock: &core.Expired{Setting: "hooks.demo.trialkit.timeout", After: 5 * time.Second}}}},
 		{"timeout", nil, []core.Outcome{{Route: ehr, State: core.StateUnknown, Code: transport.Timeout, Attempts: 1, Clock: &core.Expired{Setting: "routes.ehr.timeout", After: 10 * time.Second}}}},
 	}
 	async := route("lab", nil)

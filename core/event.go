@@ -82,11 +82,14 @@ type Event struct {
 	Salt     [16]byte // of the digests of what it holds
 }
 
-// Limits of what an event may hold, beside the body limit of the hook endpoint.
+// MaxDepth is how many objects and arrays of an event's body may be within each
+// other.
+const MaxDepth = 64
+
+// Limits of what else an event may hold, beside the body limit of the hook endpoint.
 const (
-	maxDepth = 64  // nesting of the JSON body
-	maxID    = 128 // bytes of trans_id, form_id and workflow ids
-	maxName  = 512 // bytes of form_name and workflow names
+	maxID   = 128 // bytes of trans_id, form_id and workflow ids
+	maxName = 512 // bytes of form_name and workflow names
 )
 
 // InvalidEvent says why a body is not an event: which key, and which rule it
@@ -105,19 +108,37 @@ func (e *InvalidEvent) Error() string {
 
 var utf8BOM = []byte("\xef\xbb\xbf")
 
+const (
+	notUTF8 = "is not valid UTF-8"
+	notJSON = "is not JSON"
+)
+
+// CheckJSON says which rule a text of JSON from outside breaks, "" for none.
+func CheckJSON(text []byte) string {
+	switch {
+	case !utf8.Valid(text):
+		return notUTF8
+	case depth(text) > MaxDepth: // first: the reader of JSON goes as deep as the text does
+		return fmt.Sprintf("is nested deeper than %d levels", MaxDepth)
+	case !json.Valid(text):
+		return notJSON
+	}
+	return ""
+}
+
 // ParseEvent reads TrialKit's dictionary. Kind, ids, names, workflow and Body
 // are set; identity and time are the caller's to give ([Event.Stamp]). The error
 // is an *[InvalidEvent]. Unknown keys are kept in Body and otherwise ignored.
 func ParseEvent(body []byte) (*Event, error) {
 	text := bytes.TrimPrefix(body, utf8BOM)
-	if !utf8.Valid(text) {
-		return nil, &InvalidEvent{Rule: "is not valid UTF-8; send JSON as UTF-8"}
-	}
-	if d := depth(text); d > maxDepth {
-		return nil, &InvalidEvent{Rule: fmt.Sprintf("is nested deeper than %d levels", maxDepth)}
-	}
-	if !json.Valid(text) {
-		return nil, &InvalidEvent{Rule: "is not JSON; send TrialKit's dictionary as it is"}
+	switch rule := CheckJSON(text); rule {
+	case "":
+	case notUTF8:
+		return nil, &InvalidEvent{Rule: rule + "; send JSON as UTF-8"}
+	case notJSON:
+		return nil, &InvalidEvent{Rule: rule + "; send TrialKit's dictionary as it is"}
+	default:
+		return nil, &InvalidEvent{Rule: rule}
 	}
 	top, err := members(text, "")
 	if err != nil {

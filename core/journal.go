@@ -23,6 +23,9 @@ type Delivery struct {
 	Begun    time.Time // of the first attempt, by the journal's clock; zero before
 	Sent     int       // how many of its messages the target has confirmed
 
+	// Snapshot is the record that the messages were made of, on a route that
+	// enriches; nil before, and for a delivery that was shaped in an earlier run.
+	Snapshot *Snapshot
 	Shape    Shape
 	Contents []Content // of a shaped delivery; nil for ShapeBody
 	Script   string    // SHA-256 of the script that shaped it
@@ -145,10 +148,11 @@ type Journal interface {
 	// Take makes a queued delivery that has become the head of its lane a running
 	// one of this node. Durable when it returns true; false: it is not for taking.
 	Take(ctx context.Context, d *Delivery) (bool, error)
-	// Shaped writes Contents, Script and Revision. Durable when it returns.
+	// Shaped writes Contents, Script, Revision and Snapshot. Durable when it
+	// returns.
 	Shaped(ctx context.Context, d *Delivery) error
 	// Settle ends a running delivery's run. It does not wait: the journal keeps
-	// the settlement until it is written.
+	// the settlement until it is written, with the Snapshot of one that has no shape.
 	Settle(d *Delivery, s Settlement)
 	// Answered writes what the caller was told. It does not wait either.
 	Answered(ev *Event, a AnswerRecord)

@@ -18,6 +18,8 @@ type Observer interface {
 // Run hears of one run of a delivery, in order and from one goroutine. Times are
 // over when it is told of them.
 type Run interface {
+	// Enriched tells how long it took to read the event's record; "" is a success.
+	Enriched(start time.Time, took time.Duration, code Code)
 	// Transformed tells what the route's transform came to; "" is a message.
 	Transformed(start time.Time, took time.Duration, code Code)
 	// Attempt begins attempt n. It returns the trace context that the attempt's
@@ -46,6 +48,7 @@ func Codes() []Code { return slices.Sorted(maps.Keys(table)) }
 // unobserved is the Run of a Dispatcher without an Observer.
 type unobserved struct{}
 
+func (unobserved) Enriched(time.Time, time.Duration, Code)    {}
 func (unobserved) Transformed(time.Time, time.Duration, Code) {}
 func (unobserved) Attempt(int) string                         { return "" }
 func (unobserved) Attempted(*Attempt, time.Duration)          {}

@@ -57,10 +57,13 @@ type Outcome struct {
 	MaybeSent  bool   // the target may have received it
 	Reason     string // of ctx.skip or ctx.reject
 	Position   string // in the script, for example "transforms/ehr.js:12:7"
+	Because    string // for the integrator: why the record could not be read
 	Clock      *Expired
 	Attempts   int
 	Duration   time.Duration
 	Receipt    transport.Receipt // of the last attempt; zero if there was none
+
+	hopeless bool // to try at once again would come to the same
 }
 
 // Failed tells whether the caller must be told of a failure. A delivery that is
@@ -93,6 +96,8 @@ type ScriptError struct {
 	Blameless bool   // the script had no fair run: its process was gone, or busy with others
 	Position  string // "file:line:column", "" if it is not known
 	Text      string // what was thrown
+
+	After time.Duration // a blameless one is not tried again earlier
 }
 
 func (e *ScriptError) Error() string {

@@ -32,6 +32,7 @@ type Route struct {
 	Forms    []Pattern
 	Workflow []Pattern // looked at for reviews only
 
+	Enricher    Enricher    // nil: the transform gets the event as it came
 	Transformer Transformer // nil: the payload is the event's body
 	Script      string      // SHA-256 of the transform's source, in hex
 	Transport   *Transport

@@ -42,6 +42,13 @@ var Handshake = plugin.HandshakeConfig{
 // it to end; the process exits if the host dies. Log with log/slog: what is
 // written to standard error becomes Hookline's log, under the transport's name.
 func Serve(t transport.Transport) {
+	if file := os.Getenv(AttachEnv); file != "" && os.Getenv(Handshake.MagicCookieKey) == "" {
+		if err := serveAttached(file, t); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	ServeChild(Handshake, map[int]plugin.PluginSet{
 		1: {TransportService: &TransportPlugin{Impl: t}},
 	})

@@ -53,7 +53,7 @@ func (s *server) Describe(context.Context, *pb.DescribeRequest) (out *pb.Describ
 	return &pb.DescribeResponse{
 		Name: d.Name, Version: d.Version,
 		Idempotent: d.Idempotent, Exclusive: d.Exclusive,
-		SettingsSchema: d.Settings, Stream: true,
+		SettingsSchema: d.Settings, Stream: true, MaxInFlight: uint32(max(0, d.MaxInFlight)),
 	}, nil
 }
 
@@ -157,7 +157,7 @@ func (c *Client) Describe(ctx context.Context) (about transport.Description, str
 	return transport.Description{
 		Name: r.GetName(), Version: r.GetVersion(),
 		Idempotent: r.GetIdempotent(), Exclusive: r.GetExclusive(),
-		Settings: r.GetSettingsSchema(),
+		MaxInFlight: int(r.GetMaxInFlight()), Settings: r.GetSettingsSchema(),
 	}, r.GetStream(), nil
 }
 

@@ -57,7 +57,7 @@ func TestLoopEndsAtItsTimeout(t *testing.T) {
 	} {
 		bad := compile(t, e, source, limit)
 		took, err := quickest(limit+100*time.Millisecond, func() error {
-			_, err := bad.Transform(t.Context(), event(update), route, delivery)
+			_, err := bad.Transform(t.Context(), event(update), route, delivery, nil)
 			return err
 		})
 		script := wantTimeout(t, err, "routes.ehr.script_timeout")
@@ -94,19 +94,22 @@ func TestCallersDeadlineIsEarlier(t *testing.T) {
 	} {
 		ctx, cancel := context.WithDeadlineCause(t.Context(), time.Now().Add(100*time.Millisecond), cause)
 		before := time.Now()
-		_, err := bad.Transform(ctx, event(update), route, delivery)
+		_, err := bad.Transform(ctx, event(update), route, delivery, nil)
 		wantTimeout(t, err, name)
 		if took := time.Since(before); took > 250*time.Millisecond {
 			t.Errorf("took %s", took)
 		}
-		_, err = bad.Transform(ctx, event(update), route, delivery)
+		_, err = bad.Transform(ctx, event(update), route, delivery, nil)
 		wantTimeout(t, err, name) // no time at all
 		cancel()
 	}
 }
 
 // native never ends and never looks at the interrupt: it is one built-in call.
-const native = `export default () => Array.prototype.indexOf.call({ length: 1e12 }, 1);`
+const native = `export default () => {
+  let n = 0;
+  return Array.prototype.indexOf.call({ get length() { return n++ ? 1e12 : 1; } }, 1);
+};`
 
 func TestBuiltInThatIgnoresTheInterrupt(t *testing.T) {
 	const limit = 200 * time.Millisecond
@@ -116,7 +119,8 @@ func TestBuiltInThatIgnoresTheInterrupt(t *testing.T) {
 	want := payload(t, good, update, delivery)
 
 	took, err := quickest(limit+100*time.Millisecond, func() error {
-		_, err := bad.Transform(t.Context(), event(update), route, delivery)
+		_, _ = e.Release(bad.Name())
+		_, err := bad.Transform(t.Context(), event(update), route, delivery, nil)
 		return err
 	})
 	if took > limit+100*time.Millisecond {
@@ -131,6 +135,7 @@ func TestBuiltInThatIgnoresTheInterrupt(t *testing.T) {
 	}
 
 	// The same among others, which must not notice.
+	_, _ = e.Release(bad.Name())
 	var others sync.WaitGroup
 	for range 4 {
 		others.Go(func() {
@@ -139,7 +144,7 @@ func TestBuiltInThatIgnoresTheInterrupt(t *testing.T) {
 			}
 		})
 	}
-	_, err = bad.Transform(t.Context(), event(update), route, delivery)
+	_, err = bad.Transform(t.Context(), event(update), route, delivery, nil)
 	wantTimeout(t, err, "routes.ehr.script_timeout")
 	others.Wait()
 }
@@ -194,7 +199,7 @@ func TestStoppedEngine(t *testing.T) {
 	e.Stop()
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, &core.Expired{Setting: "hooks.demo.timeout", After: time.Second})
 	defer cancel()
-	_, err := tr.Transform(ctx, event(update), route, delivery)
+	_, err := tr.Transform(ctx, event(update), route, delivery, nil)
 	var script *core.ScriptError
 	if !errors.As(err, &script) || script.Code != core.TransformFailed || script.Text == "" {
 		t.Fatal(err)
@@ -253,7 +258,7 @@ func TestContentsNeverReachTheLog(t *testing.T) {
 		native,
 	} {
 		tr := compile(t, e, source, 200*time.Millisecond)
-		if _, err := tr.Transform(t.Context(), event(`{"name":"`+secret+`"}`), route, delivery); err == nil {
+		if _, err := tr.Transform(t.Context(), event(`{"name":"`+secret+`"}`), route, delivery, nil); err == nil {
 			t.Errorf("no error from %s", source)
 		}
 	}
@@ -280,11 +285,32 @@ func TestCompileAndClose(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	for path, want := range map[string]string{
-		"missing.js": "no such file", "a.ts": "TypeScript is not supported yet", "a.lua": "a transform is a .js file",
+		"missing.js": "no such file", "a.lua": "a transform is a .ts or .js file", "a.tsx": "a transform is a .ts or .js file",
 	} {
 		_, err := e.Compile(t.Context(), transforms.Script{Name: "transforms/" + path, Path: path})
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "transforms/"+path) {
 			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
+
+// TestBigIntegers: a number that JavaScript would round is a string, or refused.
+func TestBigIntegers(t *testing.T) {
+	e := start(t, nil)
+	script := write(t, `export default (event) => [event.id, typeof event.id];`, 5*time.Second)
+	for refuse, want := range map[bool]string{false: `["9007199254740993","string"]`, true: ""} {
+		script.RefuseBigIntegers = refuse
+		tr, err := e.Compile(t.Context(), script)
+		if err != nil {
+			t.Fatal(err)
+		}
+		shaped, err := tr.Transform(t.Context(), event(`{"id":9007199254740993}`), route, delivery, nil)
+		var failed *core.ScriptError
+		switch {
+		case !refuse && (err != nil || string(shaped.Messages[0].Payload) != want):
+			t.Errorf("got %v, %v, want %s", shaped, err, want)
+		case refuse && (!errors.As(err, &failed) || failed.Code != core.TransformFailed || !strings.Contains(failed.Text, "beyond 2^53 at id")):
+			t.Errorf("got %v, %v, want that it is refused", shaped, err)
 		}
 	}
 }
@@ -303,7 +329,7 @@ func BenchmarkChild(b *testing.B) {
 	b.ReportAllocs()
 	b.RunParallel(func(p *testing.PB) {
 		for p.Next() {
-			if _, err := tr.Transform(context.Background(), event(update), route, delivery); err != nil {
+			if _, err := tr.Transform(context.Background(), event(update), route, delivery, nil); err != nil {
 				b.Error(err)
 				return
 			}
@@ -316,7 +342,7 @@ func BenchmarkChildAlone(b *testing.B) {
 	e := start(b, nil)
 	tr := compile(b, e, rename, 10*time.Second)
 	for b.Loop() {
-		if _, err := tr.Transform(context.Background(), event(update), route, delivery); err != nil {
+		if _, err := tr.Transform(context.Background(), event(update), route, delivery, nil); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -1,6 +1,7 @@
 package transforms
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -12,30 +13,38 @@ import (
 type CompileError struct {
 	Script   string // Script.Name
 	Problems []Problem
+	// Inputs are the paths of the files that were read or looked for: when one of
+	// them changes, it may compile.
+	Inputs []string
 }
 
 // Problem is one thing wrong with a script.
 type Problem struct {
-	Line, Column int // from 1; 0: not known
+	File         string // as the user knows it; "": the script as a whole
+	Line, Column int    // from 1, the column in UTF-16 code units as editors count; 0: not known
 	Text         string
 	Excerpt      string // the line, "" if it is not known
 }
 
 // Error names every problem with its position and its line.
 func (e *CompileError) Error() string {
+	lines := make([]string, 0, len(e.Problems))
+	for _, p := range e.Problems {
+		lines = append(lines, p.in(e.Script))
+	}
+	return strings.Join(lines, "\n")
+}
+
+// in writes the problem of a script with its line.
+func (p Problem) in(script string) string {
 	var b strings.Builder
-	for i, p := range e.Problems {
-		if i > 0 {
-			b.WriteByte('\n')
-		}
-		b.WriteString(e.Script)
-		if p.Line > 0 {
-			fmt.Fprintf(&b, ":%d:%d", p.Line, p.Column)
-		}
-		b.WriteString(": " + p.Text)
-		if p.Excerpt != "" {
-			b.WriteString("\n" + excerpt(p))
-		}
+	b.WriteString(cmp.Or(p.File, script))
+	if p.Line > 0 {
+		fmt.Fprintf(&b, ":%d:%d", p.Line, p.Column)
+	}
+	b.WriteString(": " + p.Text)
+	if p.Excerpt != "" {
+		b.WriteString("\n" + excerpt(p))
 	}
 	return b.String()
 }
@@ -46,7 +55,10 @@ const maxExcerpt = 100
 
 func excerpt(p Problem) string {
 	line := []rune(strings.ReplaceAll(p.Excerpt, "\t", " "))
-	at := min(max(p.Column-1, 0), len(line))
+	at := 0 // in characters, which take the column's units
+	for left := p.Column - 1; at < len(line) && left > 0; at++ {
+		left -= unitsOf(line[at])
+	}
 	from := max(0, at-maxExcerpt/2)
 	line = line[from:min(len(line), from+maxExcerpt)]
 	margin := fmt.Sprintf("%5d | ", p.Line)

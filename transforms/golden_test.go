@@ -105,7 +105,7 @@ func once(t *testing.T, tr *transforms.Transform, out *output, body, shownAs str
 	// The delivery's id seeds the run; what is shown is kept apart by it, so
 	// the output is read between the runs.
 	seen := len(out.of(delivery))
-	shaped, err := tr.Transform(t.Context(), event(body), route, delivery)
+	shaped, err := tr.Transform(t.Context(), event(body), route, delivery, nil)
 	var b strings.Builder
 	for _, line := range out.of(delivery)[seen:] {
 		fmt.Fprintf(&b, "shown: %s\n", line)

@@ -100,7 +100,7 @@ func compile(t testing.TB, e *transforms.Engine, source string, timeout time.Dur
 // payload runs the transform and returns what it is to send.
 func payload(t testing.TB, tr *transforms.Transform, body, deliveryID string) string {
 	t.Helper()
-	shaped, err := tr.Transform(t.Context(), event(body), route, deliveryID)
+	shaped, err := tr.Transform(t.Context(), event(body), route, deliveryID, nil)
 	if err != nil {
 		t.Fatalf("transform: %v", err)
 	}

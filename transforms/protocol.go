@@ -5,6 +5,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/dlclark/regexp2/v2"
 	"github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
 
@@ -39,16 +40,12 @@ func (p *scriptPlugin) GRPCServer(_ *plugin.GRPCBroker, s *grpc.Server) error {
 }
 
 func (p *scriptPlugin) GRPCClient(_ context.Context, _ *plugin.GRPCBroker, conn *grpc.ClientConn) (any, error) {
-	return pb.NewTransformServiceClient(conn), nil
+	return &running{rpc: pb.NewTransformServiceClient(conn)}, nil
 }
 
-const (
-	// memoryTarget makes the collector work harder above it. It is no limit yet.
-	memoryTarget = 512 << 20
-	// maxGoStack ends a process whose built-ins recurse without end before they
-	// have eaten the machine's memory; a script's own calls are limited earlier.
-	maxGoStack = 256 << 20
-)
+// maxGoStack ends a process whose built-ins recurse without end before they have
+// eaten the machine's memory; a script's own calls are limited earlier.
+const maxGoStack = 256 << 20
 
 // ServeChild is what the re-executed executable runs as the script process. It
 // returns when the host asks it to end.
@@ -56,7 +53,8 @@ func ServeChild() {
 	// A script's local time is UTC everywhere, whatever zone the machine is in:
 	// the same event gives the same bytes.
 	time.Local = time.UTC
-	debug.SetMemoryLimit(memoryTarget)
 	debug.SetMaxStack(maxGoStack)
+	regexp2.DefaultMatchTimeout = regexpTime
+	regexp2.SetTimeoutCheckPeriod(regexpTime / 25)
 	plugins.ServeChild(handshake, protocols(newServer()))
 }

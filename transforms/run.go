@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/dop251/goja"
@@ -21,16 +22,31 @@ const (
 
 // run is one script on one event, in a sandbox of its own for the time.
 type run struct {
+	job     *job // nil while a script is loaded
 	program *program
 	sandbox *sandbox
 	req     *pb.RunRequest
 	now     time.Time
+	date    goja.Value // ctx.now, made at its first use
 	rand    *rand.Rand // made at its first use
 
 	logs      []string
 	logged    int
 	words     []word
-	unhandled []*goja.Promise // rejected, and nobody has looked yet
+	messages  []message
+	sized     int                   // bytes of the messages' payloads
+	lookups   map[string]goja.Value // what ctx.lookup has given, by file
+	unhandled []*goja.Promise       // rejected, and nobody has looked yet
+
+	overMemory bool        // interrupted for it; guarded by memory.mu
+	cut        atomic.Bool // interrupted, for whatever
+	inRegexp   atomic.Bool // in a match that backtracks, perhaps; it ends by itself
+}
+
+// interrupt ends the script at its next step.
+func (r *run) interrupt(why error) {
+	r.cut.Store(true)
+	r.sandbox.rt.Interrupt(why)
 }
 
 type wordKind int
@@ -50,9 +66,9 @@ type word struct {
 
 // failure is a run's end without a result.
 type failure struct {
-	at      place
-	text    string
-	timeout bool
+	at     place
+	text   string
+	reason pb.Reason
 }
 
 func (f *failure) Error() string { return f.text }
@@ -60,28 +76,27 @@ func (f *failure) Error() string { return f.text }
 // errExpired is what a script is interrupted with.
 var errExpired = errors.New("the script did not end in time")
 
-// runScript runs the program on one event. It returns at the latest when limit
-// is over, unless a built-in function keeps the script from being interrupted.
-func runScript(p *program, req *pb.RunRequest, limit time.Duration) *pb.RunResponse {
+// runScript runs a job's script on its event. It returns at the latest when its
+// time is over, unless a built-in function keeps the script from being interrupted:
+// then the job is answered all the same.
+func runScript(j *job) *pb.RunResponse {
 	out := &pb.RunResponse{}
-	r := &run{program: p, req: req, now: req.GetReceivedAt().AsTime()}
-	err := r.guarded(limit, func() error { return r.shape(out) })
+	r := &run{job: j, program: j.program, req: j.req, now: j.req.GetReceivedAt().AsTime()}
+	err := r.guarded(j.server.memory, j.limit(), func() error { return r.shape(out) })
 	out.Logs = r.logs
 	if err != nil {
 		f := r.failureOf(err)
 		out.Messages, out.Skip, out.Reject = nil, nil, nil
-		out.Failure = &pb.Failure{Position: f.at.in(p.name), Text: clip(f.text, maxText)}
-		if f.timeout {
-			out.Failure.Reason = pb.Reason_REASON_TIMEOUT
-		}
+		// Cleaned before it is cut: a part of a secret would not be found.
+		out.Failure = &pb.Failure{Position: f.at.String(), Text: clip(r.program.given.redact.String(f.text), maxText), Reason: f.reason}
 	}
 	return out
 }
 
 // evaluateOnce runs the script's top level, to see that it has what an event needs.
-func evaluateOnce(p *program, limit time.Duration) *failure {
+func evaluateOnce(p *program, m *memory, limit time.Duration) *failure {
 	r := &run{program: p, req: &pb.RunRequest{}}
-	err := r.guarded(limit, func() error {
+	err := r.guarded(m, limit, func() error {
 		_, err := r.sandbox.evaluate()
 		return err
 	})
@@ -91,19 +106,24 @@ func evaluateOnce(p *program, limit time.Duration) *failure {
 	return r.failureOf(err)
 }
 
-// guarded runs f in a sandbox, under the clock and a recover. Only a sandbox
-// that is surely sound is used again.
-func (r *run) guarded(limit time.Duration, f func() error) (err error) {
+// guarded runs f in a sandbox, under the clock, the watch on the memory and a
+// recover. Only a sandbox that is surely sound is used again.
+func (r *run) guarded(m *memory, limit time.Duration, f func() error) (err error) {
 	s, err := r.program.sandbox()
 	if err != nil {
 		return err
 	}
 	r.sandbox, s.run = s, r
-	clock := time.AfterFunc(limit, func() { s.rt.Interrupt(errExpired) })
+	clock := startClock(limit, func() { r.interrupt(errExpired) }, r.stuck)
+	if r.job != nil {
+		r.job.clock = clock
+	}
+	m.enter(r)
 	sound := false
 	defer func() {
-		// A clock that has run may interrupt at any moment, even the next event.
-		if clock.Stop() && sound {
+		// What has run may interrupt at any moment, even the next event.
+		interrupted := m.exit(r)
+		if clock.stop() && !interrupted && sound {
 			r.program.keep(s)
 		}
 	}()
@@ -117,6 +137,26 @@ func (r *run) guarded(limit time.Duration, f func() error) (err error) {
 		err = known
 	}
 	return err
+}
+
+// call asks the host for something, while others have the processors. The error is a
+// *callError; or errCallOver, if the script has no time left and is interrupted.
+func (r *run) call(method string, argument []byte) ([]byte, error) {
+	if r.job == nil {
+		return nil, &callError{"unavailable", "while the script is loaded nobody can be asked: call it in the function that is exported"}
+	}
+	return r.job.call(method, argument)
+}
+
+// stuck answers for a script that does not end. The host kills the process for it.
+func (r *run) stuck() {
+	switch {
+	case r.job == nil:
+	case r.inRegexp.Load():
+		r.job.answer(failedFor(pb.Reason_REASON_TIMEOUT, "the script did not end in time: it was in a regular expression"))
+	default:
+		r.job.answer(failedFor(pb.Reason_REASON_STUCK, "the script did not end in time and could not be interrupted"))
+	}
 }
 
 // recovered calls f. It is sound if f did not panic and was not cut off.
@@ -142,15 +182,20 @@ func (r *run) shape(out *pb.RunResponse) error {
 	if err != nil {
 		return err
 	}
-	event, err := decodeEvent(r.sandbox.rt, r.req.GetBody())
+	event, err := r.sandbox.decode(r.req.GetBody(), r.req.GetRefuseBigIntegers())
 	if err != nil {
 		return &failure{text: "the event cannot be read: " + err.Error()}
 	}
-	ctx, err := r.context()
-	if err != nil {
-		return err
+	if text := r.req.GetRecord(); len(text) > 0 {
+		record, err := r.sandbox.decode(text, r.req.GetRefuseBigIntegers())
+		if err != nil {
+			return &failure{text: "event.record cannot be read: " + err.Error()}
+		}
+		if err := event.ToObject(r.sandbox.rt).DefineDataProperty("record", record, goja.FLAG_TRUE, goja.FLAG_TRUE, goja.FLAG_TRUE); err != nil {
+			return err
+		}
 	}
-	result, err := script(goja.Undefined(), event, ctx)
+	result, err := script(goja.Undefined(), event, r.context())
 	if err != nil {
 		return err
 	}
@@ -165,23 +210,40 @@ func (r *run) shape(out *pb.RunResponse) error {
 	return r.answer(result, out)
 }
 
-// context is the script's second argument.
-func (r *run) context() (goja.Value, error) {
-	rt, req := r.sandbox.rt, r.req
-	now, err := r.sandbox.date(goja.Undefined(), rt.ToValue(r.now.UnixMilli()))
-	if err != nil {
-		return nil, err
-	}
-	ctx := rt.CreateObject(r.sandbox.words)
-	for _, f := range [...]struct{ name, value string }{
-		{"kind", req.GetKind()}, {"hook", req.GetHook()}, {"study", req.GetStudy()}, {"stage", req.GetStage()},
-		{"route", req.GetRoute()}, {"eventId", req.GetEventId()}, {"deliveryId", req.GetDeliveryId()}, {"ref", req.GetRef()},
-	} {
-		if err := ctx.Set(f.name, f.value); err != nil {
-			return nil, err
+// context is the script's second argument. It is empty: what it has is inherited,
+// and made only if a script asks for it.
+func (r *run) context() goja.Value { return r.sandbox.rt.CreateObject(r.sandbox.words) }
+
+// fields are what ctx tells of the event.
+var fields = []struct {
+	name string
+	get  func(r *run) goja.Value
+}{
+	{"kind", text((*pb.RunRequest).GetKind)},
+	{"hook", text((*pb.RunRequest).GetHook)},
+	{"study", text((*pb.RunRequest).GetStudy)},
+	{"stage", text((*pb.RunRequest).GetStage)},
+	{"route", text((*pb.RunRequest).GetRoute)},
+	{"eventId", text((*pb.RunRequest).GetEventId)},
+	{"deliveryId", text((*pb.RunRequest).GetDeliveryId)},
+	{"ref", text((*pb.RunRequest).GetRef)},
+	{"now", (*run).receivedAt},
+}
+
+func text(of func(*pb.RunRequest) string) func(*run) goja.Value {
+	return func(r *run) goja.Value { return r.sandbox.rt.ToValue(of(r.req)) }
+}
+
+// receivedAt is a Date, the same one however often it is asked for.
+func (r *run) receivedAt() goja.Value {
+	if r.date == nil {
+		date, err := r.sandbox.date(goja.Undefined(), r.sandbox.rt.ToValue(r.now.UnixMilli()))
+		if err != nil {
+			panic(err) // an interrupt: it must end the script
 		}
+		r.date = date
 	}
-	return ctx, ctx.Set("now", now)
+	return r.date
 }
 
 // settled is what a returned promise came to. All jobs have run by now.
@@ -208,16 +270,21 @@ func (r *run) answer(result goja.Value, out *pb.RunResponse) error {
 			return nil
 		}
 	}
+	messages, err := r.returned(result)
+	if err != nil {
+		return err
+	}
 	if len(r.words) > 0 {
 		name := [...]string{skipped: "skip", rejected: "reject"}[r.words[0].kind]
 		return &failure{at: r.words[0].at, text: "the result of ctx." + name + " was not returned: write `return ctx." + name + "(...)`"}
 	}
+	if messages != nil {
+		out.Messages = messages
+		return nil
+	}
 	content, err := r.content(result)
 	if err != nil {
 		return err
-	}
-	if len(content.GetPayload()) > maxOutput {
-		return &failure{text: fmt.Sprintf("the payload has %d bytes, the limit is %d", len(content.GetPayload()), maxOutput)}
 	}
 	out.Messages = []*pb.Content{content}
 	return nil
@@ -232,19 +299,18 @@ func (r *run) content(result goja.Value) (*pb.Content, error) {
 		return notPayload("nothing")
 	case goja.IsNull(result):
 		return notPayload("null")
-	case goja.IsNaN(result) || goja.IsInfinity(result):
-		return notPayload("a number that JSON does not have")
 	case goja.IsString(result):
-		return &pb.Content{ContentType: "text/plain; charset=utf-8", Payload: []byte(result.String())}, nil
+		text, err := plainText(result.(goja.String), maxOutput)
+		return &pb.Content{ContentType: "text/plain; charset=utf-8", Payload: text}, err
 	}
-	json, err := r.sandbox.stringify(goja.Undefined(), result)
+	json, ok, err := r.sandbox.json(result, maxOutput)
 	switch {
 	case err != nil:
 		return nil, err
-	case !goja.IsString(json):
+	case !ok:
 		return notPayload("something that has no JSON form")
 	}
-	return &pb.Content{Payload: []byte(json.String())}, nil
+	return &pb.Content{Payload: json}, nil
 }
 
 // log is ctx.log and console.log.
@@ -260,7 +326,7 @@ func (r *run) log(call goja.FunctionCall) goja.Value {
 		}
 		parts = append(parts, strings.TrimSuffix(v.String(), "\n")) // of Error.stack
 	}
-	line := r.program.relocate(strings.Join(parts, " "))
+	line := r.program.given.redact.String(r.program.relocate(strings.Join(parts, " ")))
 	if r.logged += len(line) + 1; r.logged >= maxLogs {
 		line = clip(line, len(line)-(r.logged-maxLogs-1)) + " (no more is kept)"
 	}
@@ -272,7 +338,7 @@ func (r *run) log(call goja.FunctionCall) goja.Value {
 func (r *run) say(kind wordKind, call goja.FunctionCall) goja.Value {
 	w := word{kind: kind, object: r.sandbox.rt.NewObject()}
 	if a := call.Argument(0); goja.IsString(a) {
-		w.text = clip(a.String(), maxText)
+		w.text = clip(r.program.given.redact.String(a.String()), maxText)
 	} else if kind == rejected {
 		panic(r.sandbox.rt.NewTypeError("ctx.reject needs a text for the user"))
 	} else if !goja.IsUndefined(a) {
@@ -283,11 +349,13 @@ func (r *run) say(kind wordKind, call goja.FunctionCall) goja.Value {
 	return w.object
 }
 
-func (r *run) random() float64 {
+func (r *run) random() float64 { return r.source().Float64() }
+
+func (r *run) source() *rand.Rand {
 	if r.rand == nil {
 		r.rand = seeded(r.req.GetDeliveryId())
 	}
-	return r.rand.Float64()
+	return r.rand
 }
 
 // rejection keeps account of rejected promises that nobody handles: an error
@@ -333,7 +401,7 @@ func (r *run) describe(err error, sound bool) (*failure, bool) {
 	var thrown *goja.Exception
 	switch {
 	case errors.As(err, &interrupted):
-		return &failure{at: r.program.position(interrupted.Stack()), text: errExpired.Error(), timeout: true}, false
+		return r.cutOff(interrupted), false
 	case errors.As(err, &overflow):
 		return &failure{at: r.program.position(overflow.Stack()), text: fmt.Sprintf("RangeError: functions call each other deeper than %d levels", maxCalls)}, false
 	case errors.As(err, &thrown):
@@ -349,6 +417,15 @@ func (r *run) describe(err error, sound bool) (*failure, bool) {
 	default:
 		return &failure{text: err.Error()}, sound
 	}
+}
+
+// cutOff is the failure of a script that was interrupted.
+func (r *run) cutOff(by *goja.InterruptedError) *failure {
+	f := &failure{at: r.program.position(by.Stack()), text: errExpired.Error(), reason: pb.Reason_REASON_TIMEOUT}
+	if errors.Is(by, errMemory) {
+		f.text, f.reason = errMemory.Error(), pb.Reason_REASON_MEMORY
+	}
+	return f
 }
 
 func (r *run) failureOf(err error) *failure {

@@ -30,12 +30,22 @@ type sandbox struct {
 	module goja.Callable // module(collect): evaluates the script, collects its default export
 	export goja.Value    // what the last evaluation exported
 
-	words     *goja.Object // prototype of ctx: log, skip, reject
-	show      goja.Callable
-	text      goja.Callable
-	stringify goja.Callable
-	date      goja.Callable
-	collect   goja.Value
+	words   *goja.Object // prototype of ctx
+	show    goja.Callable
+	text    goja.Callable
+	date    goja.Callable
+	freeze  goja.Callable
+	failure goja.Callable // failure(code, text): an Error with a code
+	collect goja.Value
+
+	// Object.keys, Reflect.get and Object.defineProperty, for keys that are no
+	// strings of Go.
+	keys, get, define goja.Callable
+	encode            goja.Callable // encode(value): has encoder write it
+	encoder           *encoder      // the one that is on now
+	spare             *encoder      // for the next value, or nil
+
+	uint8Array *goja.Object // the constructor
 
 	run *run // the one that is on now
 }
@@ -49,31 +59,49 @@ func newSandbox(p *program) (*sandbox, error) {
 	s.rt.SetRandSource(func() float64 { return s.run.random() })
 	s.rt.SetPromiseRejectionTracker(func(p *goja.Promise, op goja.PromiseRejectionOperation) { s.run.rejection(p, op) })
 
+	if err := s.guard(); err != nil {
+		return nil, err
+	}
 	v, err := s.rt.RunProgram(sandboxCode)
 	if err != nil {
 		return nil, err
 	}
 	prepare, _ := goja.AssertFunction(v)
-	made, err := prepare(goja.Undefined(),
-		s.rt.ToValue(func(c goja.FunctionCall) goja.Value { return s.run.log(c) }),
-		s.rt.ToValue(func(c goja.FunctionCall) goja.Value { return s.run.say(skipped, c) }),
-		s.rt.ToValue(func(c goja.FunctionCall) goja.Value { return s.run.say(rejected, c) }),
-	)
+	facts, err := s.facts()
+	if err != nil {
+		return nil, err
+	}
+	made, err := prepare(goja.Undefined(), s.natives(), facts)
 	if err != nil {
 		return nil, err
 	}
 	o := made.(*goja.Object)
-	s.words = o.Get("words").(*goja.Object)
+	s.words, s.uint8Array = o.Get("words").(*goja.Object), o.Get("uint8Array").(*goja.Object)
 	s.collect = s.rt.ToValue(func(c goja.FunctionCall) goja.Value {
 		s.export = c.Argument(0)
 		return goja.Undefined()
 	})
+	encode := s.rt.ToValue(func(c goja.FunctionCall) goja.Value {
+		s.encoder.ok, s.encoder.err = s.encoder.value(c.Argument(0))
+		return goja.Undefined()
+	})
+	if p.tests {
+		o, err := (&bench{sandbox: s}).object()
+		if err != nil {
+			return nil, err
+		}
+		if err := s.collect.ToObject(s.rt).Set("bench", o); err != nil {
+			return nil, err
+		}
+	}
 	if v, err = s.rt.RunProgram(p.code); err != nil {
 		return nil, err
 	}
 	ok := true
 	for f, v := range map[*goja.Callable]goja.Value{
-		&s.module: v, &s.show: o.Get("show"), &s.text: o.Get("text"), &s.stringify: o.Get("stringify"), &s.date: o.Get("date"),
+		&s.module: v, &s.show: o.Get("show"), &s.text: o.Get("text"), &s.date: o.Get("date"),
+		&s.keys: o.Get("keys"), &s.get: o.Get("get"), &s.define: o.Get("define"), &s.encode: encode,
+		&s.freeze: o.Get("freeze"), &s.failure: o.Get("failure"),
 	} {
 		var isFunc bool
 		*f, isFunc = goja.AssertFunction(v)
@@ -117,7 +145,11 @@ func (p *program) keep(s *sandbox) {
 	}
 }
 
-var promiseType = reflect.TypeFor[*goja.Promise]()
+var (
+	promiseType = reflect.TypeFor[*goja.Promise]()
+	bytesType   = reflect.TypeFor[[]byte]()
+	timeType    = reflect.TypeFor[time.Time]()
+)
 
 // promiseOf returns the promise behind v, or nil. Export alone would copy every
 // other object, and run its getters.

@@ -24,7 +24,8 @@ import (
 // callTimeout ends a call that nobody answers.
 const callTimeout = 20 * time.Second
 
-// loadSpec says whom to call. Exactly one of Addr, Command and InProcess is set.
+// loadSpec says whom to call. Exactly one of Addr, Command, InProcess and Script is
+// set.
 type loadSpec struct {
 	Callers int `json:"callers"`
 
@@ -33,8 +34,11 @@ type loadSpec struct {
 	Want int    `json:"want,omitempty"` // the status that is a success
 
 	Command   []string        `json:"command,omitempty"` // of a transport plugin, behind plugins/host
+	Unary     bool            `json:"unary,omitempty"`   // without the stream
 	InProcess bool            `json:"in_process,omitempty"`
 	Settings  json.RawMessage `json:"settings,omitempty"` // of the transport
+
+	Script *scriptSpec `json:"script,omitempty"`
 }
 
 // loadTime is how long to call: for a time, or so many times.
@@ -62,7 +66,7 @@ type caller interface {
 // loader is the load generator.
 type loader struct {
 	callers []caller
-	child   *host.Transport
+	pid     func() int // of the child, 0 without one; nil: nothing is open
 	close   func()
 	lastID  atomic.Uint64
 }
@@ -71,10 +75,10 @@ func (l *loader) operations() operations {
 	return operations{
 		"open": operation(func(spec loadSpec) (none, error) { return none{}, l.open(spec) }),
 		"pid": operation(func(none) (int, error) {
-			if l.child == nil {
+			if l.pid == nil {
 				return 0, nil
 			}
-			return l.child.Status().PID, nil
+			return l.pid(), nil
 		}),
 		"run":   operation(func(t loadTime) (loaded, error) { return l.run(t), nil }),
 		"close": operation(func(none) (none, error) { l.end(); return none{}, nil }),
@@ -88,11 +92,13 @@ func (l *loader) end() {
 	if l.close != nil {
 		l.close()
 	}
-	l.callers, l.child, l.close = nil, nil, nil
+	l.callers, l.pid, l.close = nil, nil, nil
 }
 
 func (l *loader) open(spec loadSpec) error {
 	var deliver func(context.Context, *transport.Message) transport.Receipt
+	var shape func(body []byte) ([]byte, error)
+	var err error
 	switch {
 	case spec.InProcess:
 		t := http.New()
@@ -102,16 +108,25 @@ func (l *loader) open(spec loadSpec) error {
 		deliver, l.close = t.Deliver, func() { _ = t.Close() }
 	case len(spec.Command) > 0:
 		t, err := host.StartTransport(context.Background(), host.TransportSpec{
-			Name: "bench", Command: spec.Command, Settings: spec.Settings,
+			Name: "bench", Command: spec.Command, Settings: spec.Settings, Unary: spec.Unary,
 			Resolve: func(ref string) (string, error) { return ref, nil },
 			Log:     slog.New(slog.DiscardHandler),
 		})
 		if err != nil {
 			return err
 		}
-		l.child, deliver, l.close = t, t.Deliver, t.Stop
+		deliver, l.close = t.Deliver, t.Stop
+		l.pid = func() int { return t.Status().PID }
+	case spec.Script != nil:
+		if shape, l.pid, l.close, err = openScript(spec.Script, spec.Callers); err != nil {
+			return err
+		}
 	}
 	for range spec.Callers {
+		if shape != nil {
+			l.callers = append(l.callers, &shaper{body: []byte(sent.Text), shape: shape})
+			continue
+		}
 		if deliver != nil {
 			l.callers = append(l.callers, newDeliverer(deliver))
 			continue

@@ -4,6 +4,7 @@
 //	go run ./cmd/bench
 //	go run ./cmd/bench --only speed --callers 64 --rounds 5 --json
 //	go run ./cmd/bench --only journal,accept,claim,restart --dir /var/tmp
+//	go run ./cmd/bench --only transform
 //
 // Events that get lost, change on their way or are not answered with success
 // make it fail: speed counts only if all of them arrived.
@@ -82,6 +83,7 @@ func sections() []section {
 		section{name: restartSection, run: restartRun},
 		section{name: careSection, run: careRun},
 		section{name: searchSection, run: searchRun},
+		section{name: transformSection, run: transformRun, contestants: slices.Concat(engineRace.names(), daemonRace.names())},
 	)
 }
 

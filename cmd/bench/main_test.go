@@ -36,8 +36,11 @@ func TestRun(t *testing.T) {
 	}
 	want := map[string][]string{
 		"speed":   {"direct", "reverseproxy", "hookline", "hookline-transform"},
-		"hop":     {"http-in-process", "http-child", "idle-child"},
+		"hop":     {"http-in-process", "http-child", "http-child-unary", "idle-child-unary", "idle-child"},
 		"journal": {"journal-none", "journal-sqlite", "journal-postgres"},
+
+		"transform":        {"script-new-runtime", "script-in-process", "script-child"},
+		"transform-daemon": {"script-reverseproxy", "script-hookline"},
 	}
 	withoutPostgres := len(r.Absent) > 0
 	if withoutPostgres {
@@ -107,6 +110,12 @@ var processesOf = map[string][]string{
 	"http-in-process":    {"load", "target"},
 	"http-child":         {"load", "target", "child"},
 	"idle-child":         {"load", "target", "child"},
+	"idle-child-unary":   {"load", "target", "child"},
+	"http-child-unary":   {"load", "target", "child"},
+	"script-new-runtime": {"load"},
+	"script-in-process":  {"load"},
+	"script-child":       {"load", "child"},
+	"script-hookline":    {"load", "target", "hookline", "http child", "script child"},
 }
 
 // TestFaults shows that the bench would notice.

@@ -15,6 +15,7 @@ type race struct {
 	baseline    string // the contestant that the others are divided by
 	contestants []contestant
 	before      func() error // each round, may be nil
+	whole       bool         // all of it is wanted, whatever --only calls it
 }
 
 // contestant is one way for an event to go.
@@ -112,6 +113,14 @@ var hop = race{
 			command := []string{b.hookline, "child", "transport", "http", "bench"}
 			return enterHop(b, loadSpec{Command: command, Settings: b.targetSettings()}, sent), nil
 		}},
+		{name: "http-child-unary", start: func(_ context.Context, b *bench) (*entry, error) {
+			command := []string{b.hookline, "child", "transport", "http", "bench"}
+			return enterHop(b, loadSpec{Command: command, Unary: true, Settings: b.targetSettings()}, sent), nil
+		}},
+		{name: "idle-child-unary", start: func(_ context.Context, b *bench) (*entry, error) {
+			command := []string{b.load.cmd.Path, asRole, rolePlugin}
+			return enterHop(b, loadSpec{Command: command, Unary: true, Settings: json.RawMessage("{}")}, nil), nil
+		}},
 		{name: "idle-child", start: func(_ context.Context, b *bench) (*entry, error) {
 			command := []string{b.load.cmd.Path, asRole, rolePlugin}
 			return enterHop(b, loadSpec{Command: command, Settings: json.RawMessage("{}")}, nil), nil
@@ -165,7 +174,7 @@ func (r race) run(ctx context.Context, b *bench, report *report) (err error) {
 		}
 	}()
 	for _, c := range r.contestants {
-		all := (len(b.only) == 0 || slices.Contains(b.only, r.name)) && !c.extra
+		all := (r.whole || len(b.only) == 0 || slices.Contains(b.only, r.name)) && !c.extra
 		if !all && !slices.Contains(b.only, c.name) {
 			continue
 		}

@@ -24,6 +24,8 @@ type report struct {
 	Restart  *restartReport `json:"restart,omitempty"`
 	Care     *careReport    `json:"care,omitempty"`
 	Search   *searchReport  `json:"search,omitempty"`
+
+	Transform *transformReport `json:"transform,omitempty"`
 	// Absent is what could not be measured here, and why.
 	Absent []string `json:"absent,omitempty"`
 	// Faults are what must not be: events lost, changed, not answered with
@@ -185,6 +187,9 @@ func (r *report) print(w io.Writer) error {
 		if race.Name == journalSection && r.Journal != nil {
 			r.Journal.print(w)
 		}
+	}
+	if r.Transform != nil {
+		r.Transform.print(w)
 	}
 	if r.Failures != nil {
 		if err := r.Failures.print(w); err != nil {

@@ -113,7 +113,18 @@ func printReport(w io.Writer, r *app.CheckReport) {
 	fmt.Fprintln(w, "hooks:  ", strings.Join(r.Hooks, ", "))
 	fmt.Fprintln(w, "routes: ", strings.Join(r.Routes, ", "))
 	for _, s := range r.Scripts {
-		fmt.Fprintf(w, "transform of %s compiles (sha256 %.12s)\n", s.Route, s.SHA256)
+		golden := ""
+		if s.Golden > 0 {
+			golden = fmt.Sprintf(", golden pairs that it gives: %d", s.Golden)
+		}
+		fmt.Fprintf(w, "transform of %s compiles (sha256 %.12s)%s\n", s.Route, s.SHA256, golden)
+	}
+	for _, t := range r.TrialKit {
+		use := "for ctx.trialkit only: no route has enrich = true"
+		if len(t.Routes) > 0 {
+			use = "and enriches " + strings.Join(t.Routes, ", ")
+		}
+		fmt.Fprintf(w, "hook %s reads %s/%s, %s (not tried)\n", t.Hook, strings.TrimSuffix(t.URL, "/"), t.Record, use)
 	}
 	for _, cert := range r.Certificates {
 		fmt.Fprintf(w, "certificate %s is valid until %s (%d days)\n", cert.File, cert.NotAfter.Format("2006-01-02"), cert.DaysLeft)

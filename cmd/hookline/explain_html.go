@@ -30,12 +30,14 @@ var explainTemplate = template.Must(template.New("explain").Funcs(template.FuncM
 	"of":            func(e *admin.Explanation, d admin.ExplainedDelivery) ofEvent { return ofEvent{e, &d} },
 	"eventFacts":    eventFacts,
 	"deliveryFacts": deliveryFacts,
+	"readNote":      readNote,
 	"sentNote":      sentNote,
 	"addressing":    addressing,
 	"replied":       replied,
 	"measure":       measure,
 	"unmatched":     unmatched,
 	"inForce":       inForce,
+	"inPackage":     inPackage,
 }).Parse(explainPage))
 
 // ofEvent is a delivery with the event that it is of.

@@ -44,9 +44,19 @@ func newExplained(t *testing.T) *site {
 	t.Cleanup(ehr.Close)
 	lab := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	t.Cleanup(lab.Close)
-	script := `export default function (event, ctx) { if (event.note === "no") return ctx.reject("not wanted"); return { patient: event.trans_id, note: event.note } } // ` + hostile + "\n"
-	if err := os.WriteFile(filepath.Join(filepath.Dir(s.file), "ehr.js"), []byte(script), 0o600); err != nil {
-		t.Fatal(err)
+	for name, text := range map[string]string{
+		"ehr.js": `import { unwanted } from "./unwanted"; import note from "note"; ` +
+			`export default function (event, ctx) { if (event.note === unwanted) return ctx.reject("not wanted"); return { patient: event.trans_id, note: note(event) } } // ` + hostile + "\n",
+		"unwanted.ts":                "export const unwanted: string = \"no\"; // " + hostile + "\n",
+		"node_modules/note/index.js": "module.exports = (event) => event.never ? setTimeout(event) : event.note;\n",
+	} {
+		file := filepath.Join(filepath.Dir(s.file), name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	s.write(fmt.Sprintf(`# %[1]s
 server.listen = ["tcp://127.0.0.1:0"]
@@ -204,6 +214,10 @@ func TestExplain(t *testing.T) {
 		}
 	}
 
+	if out := s.good("check"); strings.Count(out, "warning: ") != 1 || !strings.Contains(out, "warning: routes.ehr.transform: node_modules/note/index.js:1:43: setTimeout does not exist here") {
+		t.Errorf("check: %s", out)
+	}
+
 	// A year later: another configuration is in force, and the script is gone.
 	s.write(`
 server.listen = ["tcp://127.0.0.1:0"]
@@ -256,6 +270,9 @@ transport = "other"
 	}
 
 	script := l.Scripts[0].SHA256
+	if x := l.Scripts[0]; x.Name != "ehr.js" || len(x.Files) != 2 || !strings.HasPrefix(x.Text, "import") || x.SHA256 != fmt.Sprintf("%x", sha256.Sum256([]byte(x.Bundle))) {
+		t.Errorf("the script is %+v", x)
+	}
 	if n := strings.Count(asJSON, `"script_inferred"`); n != 0 {
 		t.Errorf("%d scripts are inferred that made a message", n)
 	}
@@ -358,6 +375,28 @@ func inert(t *testing.T, page string) {
 			}
 		case html.CommentToken:
 			t.Errorf("the page has a comment: %s", z.Token())
+		}
+	}
+}
+
+// The record that was read stands with the delivery, with the time of its reading.
+func TestExplainRead(t *testing.T) {
+	at := admin.Time{Time: time.Date(2026, 3, 2, 9, 30, 0, 0, time.UTC)}
+	e := &admin.Explanation{Deliveries: []admin.ExplainedDelivery{
+		{Read: &admin.Read{At: at, Content: admin.Content{Size: 13, Text: `{"site":"042"}`}}},
+		{ReadPruned: true},
+	}}
+	page, err := explainHTML(&explained{Events: []*admin.Explanation{e}}, at.Time, "v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text bytes.Buffer
+	if err := explainText(&text, &explained{Events: []*admin.Explanation{e}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"the record as TrialKit gave it at " + at.String() + ", 13 bytes", "042", "the record of this event was deleted, as its age called for"} {
+		if !strings.Contains(text.String(), want) || !strings.Contains(string(page), want) {
+			t.Errorf("%q is missing:\n%s\n%s", want, text.String(), page)
 		}
 	}
 }

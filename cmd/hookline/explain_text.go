@@ -105,17 +105,35 @@ func explainText(out io.Writer, x *explained) error {
 			b.WriteString("  What is (masked) is a secret, or may be one.\n")
 			indented(&b, readable(c.Text))
 		}
+		for _, name := range slices.Sorted(maps.Keys(c.Lookups)) {
+			fmt.Fprintf(&b, "  Lookup file %s: SHA-256 %s\n", printable(name), printable(c.Lookups[name]))
+		}
 	}
 	for _, s := range sources(x) {
 		fmt.Fprintf(&b, "\nSCRIPT %s\n", printable(s.SHA256))
 		if s.Missing {
 			b.WriteString("  The journal does not hold it.\n")
 		} else {
+			if s.Name != "" {
+				fmt.Fprintf(&b, "  %s\n", printable(s.Name))
+			}
 			indented(&b, readable(s.Text))
+			for _, f := range s.Files {
+				fmt.Fprintf(&b, "  with %s\n", printable(f.Name))
+				if !inPackage(f.Name) {
+					indented(&b, readable(f.Text))
+				}
+			}
 		}
 	}
 	_, err := b.WriteTo(out)
 	return err
+}
+
+// inPackage tells a script's file that is nobody's here: its text would be long,
+// and `hookline explain --json` has it.
+func inPackage(file string) bool {
+	return strings.HasPrefix(file, "node_modules/") || strings.Contains(file, "/node_modules/")
 }
 
 // configurations are those of all events, each once.
@@ -272,6 +290,12 @@ func explainDelivery(w *bytes.Buffer, e *admin.Explanation, d *admin.ExplainedDe
 	for _, f := range deliveryFacts(e, d) {
 		fmt.Fprintf(w, "  %-16s %s\n", strings.ToLower(f.Name), printable(f.Value))
 	}
+	if note := readNote(d); note != "" {
+		fmt.Fprintf(w, "  read: %s\n", printable(note))
+	}
+	if d.Read != nil {
+		write(w, d.Read.Content)
+	}
 	printHistory(w, d.History)
 	for _, n := range slices.Sorted(maps.Keys(d.Replies)) {
 		r := d.Replies[n]
@@ -289,6 +313,17 @@ func explainDelivery(w *bytes.Buffer, e *admin.Explanation, d *admin.ExplainedDe
 		}
 		write(w, m.Payload)
 	}
+}
+
+// readNote says when the record was read, or why it is not there.
+func readNote(d *admin.ExplainedDelivery) string {
+	switch {
+	case d.Read != nil:
+		return fmt.Sprintf("the record as TrialKit gave it at %s, %s", d.Read.At, measure(d.Read.Content))
+	case d.ReadPruned:
+		return "the record of this event was deleted, as its age called for"
+	}
+	return ""
 }
 
 // sentNote says what stands for the messages that are not shown.

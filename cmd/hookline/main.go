@@ -118,7 +118,7 @@ Start with:  hookline demo`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usage(fmt.Errorf("%w; see %s --help", err, c.CommandPath()))
 	})
-	root.AddCommand(serveCommand(), reloadCommand(), checkCommand(), eventsCommand(), explainCommand(), deliveriesCommand(), alertsCommand(), auditCommand(), journalCommand(), sendCommand(), sinkCommand(), demoCommand(), hashPasswordCommand(), versionCommand())
+	root.AddCommand(serveCommand(), reloadCommand(), checkCommand(), eventsCommand(), explainCommand(), deliveriesCommand(), alertsCommand(), transformCommand(), auditCommand(), journalCommand(), pluginCommand(), sendCommand(), sinkCommand(), demoCommand(), hashPasswordCommand(), versionCommand())
 	return root
 }
 

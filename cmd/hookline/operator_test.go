@@ -387,7 +387,7 @@ TIME  UUID  REFERENC  ehr  435  waiting  throttled_by_target  2  TIME
 	if code, _, errs := finish(t, hookline(t, nil, "events", "lst")); code != 2 || !strings.Contains(errs, "did you mean list?") {
 		t.Errorf("a misspelt command: exit %d\n%s", code, errs)
 	}
-	used := fmt.Sprintf("journal: sqlite %s, schema 2, used by pid %d\nok\n", filepath.Join(filepath.Dir(s.file), "hookline.db"), s.daemon.cmd.Process.Pid)
+	used := fmt.Sprintf("journal: sqlite %s, schema 3, used by pid %d\nok\n", filepath.Join(filepath.Dir(s.file), "hookline.db"), s.daemon.cmd.Process.Pid)
 	if code, out, errs := s.run("check"); code != 0 || errs != "" || !strings.HasSuffix(out, used) {
 		t.Errorf("check: exit %d\n%s%swant %s", code, out, errs, used)
 	}
@@ -577,7 +577,7 @@ func TestCheckOfTheJournal(t *testing.T) {
 	}{
 		{"no database", "", 3, "is corrupt: move it away together with its -wal and -shm files, and put a backup in its place"},
 		{"another program's", "create table t (x)", 0, "no journal of Hookline: change journal.url"},
-		{"newer", "insert into goose_db_version (version_id, is_applied) values (99, 1)", 3, "its schema has version 99 and this Hookline knows versions up to 2"},
+		{"newer", "insert into goose_db_version (version_id, is_applied) values (99, 1)", 3, "its schema has version 99 and this Hookline knows versions up to 3"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newSite(t, "")

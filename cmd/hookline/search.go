@@ -90,37 +90,43 @@ func statesOf(names []string) (out []core.State) {
 	return out
 }
 
-// searchEvents goes on until the page is full, or the search is through, or it
-// takes too long.
 func searchEvents(ctx context.Context, client *admin.Client, f journal.EventFilter) (*admin.EventPage, error) {
-	all := &admin.EventPage{Events: []admin.Event{}}
-	limit := f.Limit
-	for end := time.Now().Add(searchMost); ; {
-		page, err := client.Events(ctx, f)
-		if err != nil {
-			return nil, err
-		}
-		all.Events = append(all.Events, page.Events...)
-		all.Next, all.ScannedUntil = page.Next, page.ScannedUntil
-		f.Cursor, f.Limit = page.Next, limit-len(all.Events)
-		if page.Next == "" || f.Limit <= 0 || page.ScannedUntil.IsZero() || time.Now().After(end) {
-			return all, nil
-		}
+	ask := func(cursor string, limit int) (*admin.EventPage, error) {
+		f.Cursor, f.Limit = cursor, limit
+		return client.Events(ctx, f)
 	}
+	return search(&admin.EventPage{Events: []admin.Event{}}, f.Cursor, f.Limit, ask, func(all, page *admin.EventPage) (int, string, admin.Time) {
+		page.Events = append(all.Events, page.Events...)
+		*all = *page
+		return len(all.Events), all.Next, all.ScannedUntil
+	})
 }
 
 func searchDeliveries(ctx context.Context, client *admin.Client, f journal.DeliveryFilter) (*admin.DeliveryPage, error) {
-	all := &admin.DeliveryPage{Deliveries: []admin.Delivery{}}
-	limit := f.Limit
-	for end := time.Now().Add(searchMost); ; {
-		page, err := client.Deliveries(ctx, f)
+	ask := func(cursor string, limit int) (*admin.DeliveryPage, error) {
+		f.Cursor, f.Limit = cursor, limit
+		return client.Deliveries(ctx, f)
+	}
+	return search(&admin.DeliveryPage{Deliveries: []admin.Delivery{}}, f.Cursor, f.Limit, ask, func(all, page *admin.DeliveryPage) (int, string, admin.Time) {
+		page.Deliveries = append(all.Deliveries, page.Deliveries...)
+		*all = *page
+		return len(all.Deliveries), all.Next, all.ScannedUntil
+	})
+}
+
+// search asks for page after page until limit is reached, or the search is through, or
+// it takes too long. add puts a page to all, and tells how many that makes and where to
+// go on.
+func search[P any](all *P, cursor string, limit int, ask func(cursor string, limit int) (*P, error), add func(all, page *P) (n int, next string, scanned admin.Time)) (*P, error) {
+	end := time.Now().Add(searchMost)
+	for n := 0; ; {
+		page, err := ask(cursor, limit-n)
 		if err != nil {
 			return nil, err
 		}
-		all.Deliveries = append(all.Deliveries, page.Deliveries...)
-		all.Next, all.ScannedUntil = page.Next, page.ScannedUntil
-		f.Cursor, f.Limit = page.Next, limit-len(all.Deliveries)
-		if page.Next == "" || f.Limit <= 0 || page.ScannedUntil.IsZero() || time.Now().After(end) {
+		var scanned admin.Time
+		n, cursor, scanned = add(all, page)
+		if cursor == "" || n >= limit || scanned.IsZero() || time.Now().After(end) {
 			return all, nil
 		}
 	}

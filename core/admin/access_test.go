@@ -2,259 +2,21 @@ package admin_test
 
 import (
 	"bufio"
-	"cmp"
-	"context"
 	"crypto/tls"
 	"encoding/base64"
-	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"reflect"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	"golang.org/x/crypto/bcrypt"
-
-	"github.com/hookline/hookline/core"
 	"github.com/hookline/hookline/core/admin"
-	"github.com/hookline/hookline/core/journal"
-	"github.com/hookline/hookline/plugins/transport"
 )
-
-const password = "correct horse"
-
-func hashOf(t testing.TB, password string) string {
-	t.Helper()
-	h, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(h)
-}
-
-func everyRole(t testing.TB) []admin.User {
-	hash := hashOf(t, password)
-	return []admin.User{{Name: "vera", Role: admin.Viewer, Hash: hash}, {Name: "aud", Role: admin.Auditor, Hash: hash}, {Name: "otto", Role: admin.Operator, Hash: hash}}
-}
-
-// office is a daemon's admin API over TCP, on a journal with one event whose every
-// part quotes a patient.
-type office struct {
-	t        *testing.T
-	server   *admin.Server
-	store    *journal.Store
-	addr     string
-	logs     *logs
-	event    *core.Event
-	held     *core.Delivery
-	reloads  atomic.Int64
-	mu       sync.Mutex
-	views    []string
-	settings admin.Options
-}
-
-const secret = "Jane Doe"
-
-// carer has done everything already.
-type carer struct{ *journal.Store }
-
-func (carer) Prune(context.Context, bool) ([]journal.Pruned, bool, error) {
-	return []journal.Pruned{{Hook: "demo", What: "events", Events: 3}}, false, nil
-}
-
-// Refused and Place are what driving an event again comes to.
-func (carer) Refused(_ context.Context, _, _ string, old *core.Event, _ []byte) (*core.Event, error) {
-	return old, nil
-}
-
-func (carer) Place(context.Context, string, string, *journal.EventDetail, bool) ([]journal.ActResult, error) {
-	return []journal.ActResult{{ID: "0199f3a1-7c2e-7d10-9a55-0c1d2e3f4a5b", OK: true, Now: core.StateQueued}}, nil
-}
-
-func (carer) Backup(_ context.Context, _, file string) (*journal.Backup, error) {
-	return &journal.Backup{File: file, Bytes: 1, Audited: true}, nil
-}
-
-func openOffice(t *testing.T, change ...func(*admin.Options)) *office {
-	t.Helper()
-	store, err := journal.Open(t.Context(), journal.Options{URL: "memory:", Node: "test"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := &office{t: t, store: store, logs: &logs{}}
-	f.settings = admin.Options{
-		Path: socket(t), TCP: []string{"127.0.0.1:0"}, Hosts: []string{"hookline.example.org"}, Users: everyRole(t),
-		Reload: func(context.Context) error { f.reloads.Add(1); return nil }, Journal: store, Care: carer{store}, Redrive: carer{store},
-		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Type", "text/plain; version=0.0.4")
-			_, _ = io.WriteString(w, "hookline_journal_up 1\n")
-		}),
-		Log: slog.New(slog.NewTextHandler(f.logs, nil)),
-		Status: func() admin.Status {
-			return admin.Status{Version: "1", Revision: "r", Journal: "memory", Hooks: []string{"demo"}, Routes: []string{}, Recalled: &admin.Recalled{Why: "bad"}}
-		},
-		Alerts: func() admin.AlertList {
-			return admin.AlertList{Transport: "ops", Alerts: []admin.Alert{{Alert: "dead", Subject: "ehr", Refs: []string{"HK-1"}}}}
-		},
-		Viewed: func(_ context.Context, actor, what, eventID string) error {
-			f.mu.Lock()
-			defer f.mu.Unlock()
-			f.views = append(f.views, actor+" "+what+" "+eventID)
-			return nil
-		},
-	}
-	for _, c := range change {
-		c(&f.settings)
-	}
-	f.server = serve(t, f.settings)
-	f.addr = f.server.Addrs()[0].String()
-	d := &desk{t: t, store: store}
-	ev, deliveries := d.event(core.Insert, "1", "F", `{"name":"`+secret+`"}`, "ehr")
-	f.event, f.held = ev, deliveries[0]
-	done := make(chan error, 1)
-	store.Settle(f.held, core.Settlement{
-		State: core.StateHeld, Code: transport.Timeout, Due: -1, Reason: "rejected: " + secret, Position: "x.js:1:2",
-		Attempts: []core.Attempt{{N: 1, Start: time.Now(), Receipt: transport.Receipt{Effect: transport.Unknown, Code: transport.Timeout, Detail: "said " + secret}}},
-		Settled:  func(_ core.Promotion, err error) { done <- err },
-	})
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
-	store.Answered(ev, core.AnswerRecord{Status: 502, Code: transport.Timeout, Detail: "told of " + secret})
-	t.Cleanup(func() {
-		f.server.Stop()
-		if err := store.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return f
-}
-
-// viewed are the views since the last call.
-func (f *office) viewed() []string {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	out := f.views
-	f.views = nil
-	return out
-}
-
-// stands is how things are that a call could change.
-func (f *office) stands() (out [2]string) {
-	f.t.Helper()
-	detail, err := f.store.Event(f.t.Context(), f.event.ID)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	acts, err := f.store.Acts(f.t.Context(), f.event.ID)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	return [2]string{fmt.Sprintf("%s %d", detail.Deliveries[0].State, len(acts)), fmt.Sprint(f.reloads.Load())}
-}
-
-// untouched fails if a call has acted.
-func (f *office) untouched(what string) {
-	f.t.Helper()
-	if now := f.stands(); now != [2]string{"held 0", "0"} {
-		f.t.Fatalf("%s: it has acted: %q", what, now)
-	}
-}
-
-// answer is what came back.
-type answer struct {
-	status int
-	header http.Header
-	body   string
-}
-
-// send makes one request over a connection of its own, as it is written.
-func (f *office) send(r *http.Request) answer {
-	f.t.Helper()
-	r.Close = true
-	conn, err := net.Dial("tcp", f.addr)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
-	if err := r.Write(conn); err != nil {
-		f.t.Fatal(err)
-	}
-	return f.receive(conn, r)
-}
-
-func (f *office) receive(conn io.Reader, r *http.Request) answer {
-	f.t.Helper()
-	resp, err := http.ReadResponse(bufio.NewReader(conn), r)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	a := answer{resp.StatusCode, resp.Header, string(body)}
-	for name := range a.header {
-		if strings.HasPrefix(name, "Access-Control-") {
-			f.t.Errorf("%s %s: %s lets other sites in", r.Method, r.URL, name)
-		}
-	}
-	for name, want := range map[string]string{
-		"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-	} {
-		if got := a.header.Get(name); got != want {
-			f.t.Errorf("%s %s: %s: %q, want %q", r.Method, r.URL, name, got, want)
-		}
-	}
-	return a
-}
-
-func (f *office) request(method, path, user, pass, body string) *http.Request {
-	f.t.Helper()
-	r, err := http.NewRequest(method, "http://"+f.addr+path, strings.NewReader(body))
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	if body != "" || method == http.MethodPost {
-		r.Header.Set("Content-Type", "application/json")
-	}
-	if user != "" {
-		r.SetBasicAuth(user, pass)
-	}
-	return r
-}
-
-// asks are the bodies of good requests, where they do not act on DELIVERY.
-var asks = map[string]string{
-	"/v1/reload":            `{}`,
-	"/v1/events/{id}/retry": `{"reason":"r","routes":true}`,
-	"/v1/journal/prune":     `{}`,
-	"/v1/journal/backup":    `{"file": "/tmp/copy.db"}`,
-}
-
-// call is a good request for an endpoint.
-func (f *office) call(e admin.Endpoint, user, pass string) *http.Request {
-	id, body := f.event.ID, ""
-	if strings.HasPrefix(e.Path, "/v1/deliveries") {
-		id = f.held.ID
-	}
-	if e.Method == http.MethodPost {
-		body = cmp.Or(asks[e.Path], `{"ids":["DELIVERY"],"reason":"r"}`)
-		body = strings.NewReplacer("DELIVERY", f.held.ID, "EVENT", f.event.ID).Replace(body)
-	}
-	return f.request(e.Method, strings.ReplaceAll(e.Path, "{id}", id), user, pass, body)
-}
 
 // What each role may do, at every endpoint that there is.
 func TestRoles(t *testing.T) {
@@ -325,6 +87,7 @@ var harmless = []string{
 	"Redriven.ID", "Redriven.EventID", "Redriven.Ref",
 	"Stats.Engine", "Stats.Where", "Stats.Tables", "Stats.Deliveries", "StatsEvent.ID", "StatsEvent.Ref", "StatsDelivery.ID", "StatsDelivery.Event",
 	"StatsDelivery.Route", "StatsDelivery.State", "Backup.File", "Pruned.Hook", "Pruned.What", "BackupAsk.File",
+	"Quarantined.Script", "Quarantined.Hash", "Quarantined.Why", "Release.Script", "Release.Reason",
 	"Alert.Alert", "Alert.Subject", "Alert.Text", "Alert.Refs", "AlertList.Transport",
 	"Head.Hash", "Finding.What", "Finding.Table", "Finding.ID", "Finding.Detail",
 	"Status.Version", "Status.Revision", "Status.Journal", "Status.Hooks", "Status.Routes", "Recalled.Why",
@@ -335,6 +98,7 @@ var harmless = []string{
 	"Delivery.ID", "Delivery.EventID", "Delivery.Ref", "Delivery.Hook", "Delivery.Route", "Delivery.TransID", "Delivery.Lane", "Delivery.State",
 	"Delivery.Code", "Delivery.Position", "Delivery.Script", "Delivery.Revision",
 	"Message.ID", "Message.ContentType", "Attempt.Effect", "Attempt.Code", "Done.Actor", "Done.Act", "Done.Was", "Done.Now",
+	"Plugin.Transport", "Plugin.Plugin", "Plugin.Version", "Plugin.State",
 	"ActResult.ID", "ActResult.Was", "ActResult.Now", "ActResult.Why",
 }
 
@@ -598,145 +362,6 @@ func TestSlow(t *testing.T) {
 	got := f.receive(dial("POST /v1/deliveries/retry HTTP/1.1\r\nHost: "+f.addr+"\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"), r)
 	if got.status != 401 || time.Since(begun) > 8*time.Second {
 		t.Errorf("a body that never comes: %d", got.status)
-	}
-}
-
-// A password is checked once, then remembered until the users change; an unknown
-// user costs what a known one does.
-func TestPasswords(t *testing.T) {
-	f := openOffice(t)
-	var checks atomic.Int64
-	f.server.Checks(2, 20*time.Second, func(hash, password []byte) error {
-		checks.Add(1)
-		return bcrypt.CompareHashAndPassword(hash, password)
-	})
-	try := func(user, pass string, status int, want int64) {
-		t.Helper()
-		before := checks.Load()
-		if got := f.send(f.request("GET", "/v1/status", user, pass, "")); got.status != status {
-			t.Errorf("%s: %d, want %d", user, got.status, status)
-		}
-		if n := checks.Load() - before; n != want {
-			t.Errorf("%s: %d checks, want %d", user, n, want)
-		}
-	}
-	try("vera", password, 200, 1)
-	try("vera", password, 200, 0)
-	try("aud", password, 200, 1) // not another's
-	try("vera", "wrong", 401, 1)
-	try("vera", "wrong", 401, 1)
-	try("nobody", password, 401, 1)
-	try("nobody", password, 401, 1)
-	f.server.Use([]admin.User{{Name: "vera", Role: admin.Operator, Hash: hashOf(t, password)}})
-	try("vera", password, 200, 1)
-	try("aud", password, 401, 1)
-	if got := f.send(f.request("POST", "/v1/reload", "vera", password, "{}")); got.status != 200 {
-		t.Errorf("the role of now: %d", got.status)
-	}
-	f.server.Use([]admin.User{{Name: "vera", Role: admin.Operator, Hash: hashOf(t, "changed")}})
-	try("vera", password, 401, 1)
-	long := strings.Repeat("x", 72) // bcrypt looks at no more
-	f.server.Use([]admin.User{{Name: "vera", Role: admin.Viewer, Hash: hashOf(t, long)}})
-	try("vera", long+"y", 401, 1)
-	try("vera", long, 200, 1)
-	f.server.Use(nil)
-	try("vera", "changed", 401, 0)
-
-	f.server.Use(everyRole(t))
-	began, let := make(chan struct{}), make(chan struct{})
-	f.server.Checks(1, time.Millisecond, func(_, _ []byte) error {
-		began <- struct{}{}
-		<-let
-		return errors.New("wrong")
-	})
-	held := make(chan answer, 1)
-	go func() { held <- f.send(f.request("GET", "/v1/status", "vera", "wrong", "")) }()
-	<-began
-	got := f.send(f.request("GET", "/v1/status", "aud", password, ""))
-	if got.status != http.StatusTooManyRequests || got.header.Get("Retry-After") != "1" {
-		t.Errorf("beyond the bound: %d %s", got.status, got.body)
-	}
-	close(let)
-	if got := <-held; got.status != 401 {
-		t.Errorf("%d", got.status)
-	}
-	if n := strings.Count(f.logs.String(), "wrong name or password"); n != 1 {
-		t.Errorf("%d lines for a burst of failures: %s", n, f.logs)
-	}
-}
-
-func at(t *testing.T, text, password string) admin.Address {
-	t.Helper()
-	a, err := admin.ParseAddress(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a.Password = password
-	return a
-}
-
-func TestClientOverTCP(t *testing.T) {
-	f := openOffice(t)
-	c := admin.Connect(at(t, "http://otto@"+f.addr, password))
-	if s, err := c.Status(t.Context()); err != nil || s.Version != "1" {
-		t.Errorf("%+v, %v", s, err)
-	}
-	if got, err := c.Retry(t.Context(), admin.Act{IDs: []string{f.held.ID}}); err != nil || !got.Results[0].OK {
-		t.Errorf("%+v, %v", got, err)
-	}
-	var refused *admin.Error
-	if _, err := c.Body(t.Context(), f.event.ID); !errors.As(err, &refused) || refused.Status != 403 {
-		t.Errorf("%v", err)
-	}
-	if _, err := admin.Connect(at(t, "http://otto@"+f.addr, "wrong")).Status(t.Context()); !errors.As(err, &refused) || refused.Status != 401 || strings.Contains(err.Error(), "wrong@") {
-		t.Errorf("%v", err)
-	}
-	f.server.Stop()
-	if _, err := c.Status(t.Context()); !errors.Is(err, admin.ErrNoDaemon) || !strings.Contains(err.Error(), f.addr) || strings.Contains(err.Error(), password) {
-		t.Errorf("%v", err)
-	}
-
-	// Another host never gets the password.
-	asked := make(chan string, 4)
-	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		asked <- r.URL.Path + " " + r.Header.Get("Authorization")
-		http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
-	}))
-	defer other.Close()
-	if _, err := admin.Connect(at(t, strings.Replace(other.URL, "//", "//otto@", 1), password)).Status(t.Context()); err == nil {
-		t.Error("a redirect is no answer")
-	}
-	if len(asked) != 1 {
-		t.Errorf("it went after the redirect, %d calls", len(asked))
-	}
-}
-
-func TestParseAddress(t *testing.T) {
-	for text, want := range map[string]admin.Address{
-		"hookline-admin.sock":     {Socket: "hookline-admin.sock"},
-		"unix:/run/a.sock":        {Socket: "/run/a.sock"},
-		"unix:///run/a.sock":      {Socket: "/run/a.sock"},
-		"https://h.example.org":   {URL: &url.URL{Scheme: "https", Host: "h.example.org"}},
-		"http://al@127.0.0.1:88/": {URL: &url.URL{Scheme: "http", Host: "127.0.0.1:88"}, User: "al"},
-	} {
-		got, err := admin.ParseAddress(text)
-		if err != nil || !reflect.DeepEqual(got, want) {
-			t.Errorf("%s: %+v, %v", text, got, err)
-		}
-	}
-	for _, text := range []string{
-		"", "unix:", "tcp://127.0.0.1:1", "http://", "https://:1", "http://a:hunter2@h", "http://a:hunter2@[h", "http://h/v1", "http://h?x", "https://h#x", "http://a:@h", "https:h",
-	} {
-		if got, err := admin.ParseAddress(text); err == nil || strings.Contains(err.Error(), "hunter2") {
-			t.Errorf("%s: %+v, %v", text, got, err)
-		}
-	}
-	for text, open := range map[string]bool{
-		"a.sock": false, "https://h": false, "http://h": true, "http://127.0.0.1:1": false, "http://[::1]:1": false, "http://localhost": false, "http://10.0.0.1": true,
-	} {
-		if got := at(t, text, "").InTheOpen(); got != open {
-			t.Errorf("%s: %v", text, got)
-		}
 	}
 }
 

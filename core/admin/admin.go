@@ -46,6 +46,7 @@ type Options struct {
 	Journal Journal          // nil without a journal
 	Care    Care             // nil without a journal
 	Alerts  func() AlertList // nil for none
+	Plugins func() []Plugin  // nil for none
 	// Routes are the names of those in force; nil allows a retry on any.
 	Routes func() []string
 	// Viewed, if set, is told what of an event's contents ("body", "detail") an actor
@@ -55,6 +56,11 @@ type Options struct {
 	Redrive Redriver
 	// Past tells of the configurations that were in force; nil for nothing.
 	Past Past
+	// SourceFiles takes what is kept of a script apart, the script itself first; nil,
+	// or none: it is the text of one file.
+	SourceFiles func(kept []byte) []SourceFile
+	// Release lets a script in quarantine run again; nil: there are no scripts.
+	Release Releaser
 	// Metrics, if set, answers GET /metrics.
 	Metrics http.Handler
 	Log     *slog.Logger
@@ -223,6 +229,7 @@ func (a *api) endpoints() []endpoint {
 		{needs: act, method: http.MethodPost, path: "/v1/reload", limit: reloadTimeout, call: a.reload},
 		{needs: see, method: http.MethodGet, path: "/v1/status", limit: callTimeout, call: a.status},
 		{needs: see, method: http.MethodGet, path: "/v1/alerts", limit: callTimeout, call: a.alerts},
+		{needs: see, method: http.MethodGet, path: "/v1/plugins", limit: callTimeout, call: a.plugins},
 		{needs: see, method: http.MethodGet, path: "/v1/events", limit: callTimeout, call: a.events, list: true},
 		{needs: see, method: http.MethodGet, path: "/v1/events/{id}", limit: callTimeout, call: a.event},
 		{needs: read, method: http.MethodGet, path: "/v1/events/{id}/body", limit: callTimeout, call: a.body},
@@ -233,6 +240,7 @@ func (a *api) endpoints() []endpoint {
 		{needs: see, method: http.MethodGet, path: "/v1/audit/verify", limit: auditTimeout, call: a.verify},
 		{needs: read, method: http.MethodGet, path: "/v1/audit/export", limit: auditTimeout, call: a.export},
 		{needs: see, method: http.MethodGet, path: "/v1/journal/stats", limit: statsTimeout, call: a.stats},
+		{needs: act, method: http.MethodPost, path: "/v1/transforms/release", limit: callTimeout, call: a.releaseScript},
 		{needs: act, method: http.MethodPost, path: "/v1/journal/prune", limit: statsTimeout, call: a.prune},
 		{needs: act, method: http.MethodPost, path: "/v1/journal/backup", limit: backupTimeout, call: a.backup},
 	}

@@ -87,6 +87,7 @@ type Configuration struct {
 	SHA256     string            `json:"sha256,omitempty"` // of the text with its secrets
 	Text       string            `json:"text,omitempty"`
 	Scripts    map[string]string `json:"scripts,omitempty"` // path -> SHA-256
+	Lookups    map[string]string `json:"lookups,omitempty"` // name of a lookup file -> SHA-256
 	Note       string            `json:"note,omitempty"`    // what cannot be told of it
 
 	Routes []RouteVerdict `json:"-"`
@@ -107,9 +108,18 @@ type RouteVerdict struct {
 
 // Script is the source of a transform, as it was.
 type Script struct {
-	SHA256  string `json:"sha256"`
-	Text    string `json:"text"`
-	Missing bool   `json:"missing,omitempty"` // the journal does not hold it
+	SHA256  string       `json:"sha256"` // of Bundle, or of Text if there is none
+	Text    string       `json:"text"`   // as it was written
+	Name    string       `json:"name,omitempty"`
+	Files   []SourceFile `json:"files,omitempty"`   // what it imported
+	Bundle  string       `json:"bundle,omitempty"`  // what ran, with its source map
+	Missing bool         `json:"missing,omitempty"` // the journal does not hold it
+}
+
+// SourceFile is a file that a script was made of.
+type SourceFile struct {
+	Name string `json:"name"`
+	Text string `json:"text"`
 }
 
 // ExplainedDelivery is a delivery with all that belongs to it.
@@ -127,6 +137,10 @@ type ExplainedDelivery struct {
 	SentAsItCame   bool   `json:"sent_as_it_came"`         // the body is what is sent
 	Sent           []Sent `json:"sent_messages,omitempty"` // otherwise, once they are made
 	SentPruned     bool   `json:"sent_pruned,omitempty"`
+	// Read is the record that the transform was given; nil if the route did not read
+	// one, or not in this delivery.
+	Read       *Read `json:"read,omitempty"`
+	ReadPruned bool  `json:"read_pruned,omitempty"` // of the event
 	// Replies are what the target answered, by the number of the attempt.
 	Replies map[int]Reply `json:"replies,omitempty"`
 }
@@ -136,6 +150,12 @@ type Sent struct {
 	Message
 	Headers map[string]string `json:"headers,omitempty"`
 	Payload Content           `json:"payload"`
+}
+
+// Read is a record as TrialKit's API gave it.
+type Read struct {
+	At      Time    `json:"at"` // not the event's time: it may have been changed in between
+	Content Content `json:"content"`
 }
 
 // Reply is the beginning of what the target answered.
@@ -148,7 +168,7 @@ type Reply struct {
 // Moment is something that happened.
 type Moment struct {
 	At       Time   `json:"at"`
-	What     string `json:"what"` // received, answered, gone, state, attempt, act, view, prune
+	What     string `json:"what"` // received, answered, gone, state, read, attempt, act, view, prune
 	Route    string `json:"route,omitempty"`
 	Delivery string `json:"delivery,omitempty"`
 	Actor    string `json:"actor,omitempty"`
@@ -307,7 +327,10 @@ func (x *explainer) compare(c *Configuration) {
 func (x *explainer) delivery(d *journal.DeliveryDetail) ExplainedDelivery {
 	out := ExplainedDelivery{
 		DeliveryDetail: detailOf(d, x.acts), Label: d.Route, SentAsItCame: d.Shape == core.ShapeBody,
-		SentPruned: x.traces.SentPruned,
+		SentPruned: x.traces.SentPruned, ReadPruned: x.traces.ReadPruned,
+	}
+	if s, ok := x.traces.Read[d.ID]; ok {
+		out.Read = &Read{At: Time{s.ReadAt}, Content: contentOf(s.Record)}
 	}
 	if v := x.verdict(x.ev.Revision, d.Route); v != nil && v.Matched {
 		out.Why = v.Why
@@ -363,10 +386,20 @@ func (x *explainer) scripts(out *Explanation) error {
 		case err != nil:
 			return err
 		default:
-			out.Scripts = append(out.Scripts, Script{SHA256: d.Script, Text: string(source)})
+			out.Scripts = append(out.Scripts, x.script(d.Script, source))
 		}
 	}
 	return nil
+}
+
+// script shows what is kept of a script as people wrote it.
+func (x *explainer) script(sha string, source []byte) Script {
+	if x.SourceFiles != nil {
+		if files := x.SourceFiles(source); len(files) > 0 {
+			return Script{SHA256: sha, Name: files[0].Name, Text: files[0].Text, Files: files[1:], Bundle: string(source)}
+		}
+	}
+	return Script{SHA256: sha, Text: string(source)}
 }
 
 func (x *explainer) timeline(out *Explanation) []Moment {
@@ -427,6 +460,9 @@ func (x *explainer) ofDelivery(d *ExplainedDelivery, audited map[string]bool) (a
 			status = fmt.Sprintf(", the target answered %d", a.TargetStatus)
 		}
 		of(a.StartedAt, "attempt", "route %s: attempt %d, %s after %dms%s", d.Route, a.N, a.Code, a.TookMS, status)
+	}
+	if d.Read != nil {
+		of(d.Read.At, "read", "route %s: the record was read from TrialKit, %d bytes", d.Route, d.Read.Content.Size)
 	}
 	for _, act := range d.Acts {
 		text := fmt.Sprintf("%s did %s on route %s: it was %s and is %s", act.Actor, act.Act, d.Route, act.Was, act.Now)

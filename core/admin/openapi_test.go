@@ -26,7 +26,9 @@ var views = map[string]any{
 	"Stats": journal.Stats{}, "StatsEvent": journal.StatsEvent{}, "StatsDelivery": journal.StatsDelivery{}, "Backup": journal.Backup{},
 	"PruneAsk": admin.PruneAsk{}, "PruneAnswer": admin.PruneAnswer{}, "Pruned": admin.Pruned{}, "BackupAsk": admin.BackupAsk{},
 	"Verification": journal.Verification{}, "Finding": journal.Finding{}, "Head": journal.Head{},
+	"Quarantined": admin.Quarantined{}, "Release": admin.Release{}, "Released": admin.Released{},
 	"Alert": admin.Alert{}, "AlertList": admin.AlertList{},
+	"Plugin": admin.Plugin{}, "PluginList": admin.PluginList{},
 	"Act": admin.Act{}, "ActResult": admin.ActResult{}, "ActResults": admin.ActResults{},
 	"ActCount": admin.ActCount{}, "ActGroup": admin.ActGroup{}, "Redrive": admin.Redrive{}, "Redriven": admin.Redriven{},
 }

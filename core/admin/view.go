@@ -25,6 +25,8 @@ type Status struct {
 	Journal   string    `json:"journal"` // "sqlite", "postgres", "memory" or "none"
 	Hooks     []string  `json:"hooks"`
 	Routes    []string  `json:"routes"`
+	// Quarantined are the scripts that are not run; their deliveries wait.
+	Quarantined []Quarantined `json:"quarantined,omitempty"`
 }
 
 // Recalled says that the configuration in force is the one that was accepted last,

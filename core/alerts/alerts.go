@@ -25,10 +25,11 @@ const (
 	Certificate        Name = "certificate"
 	Quiet              Name = "quiet"
 	Child              Name = "child"
+	Quarantined        Name = "quarantined"
 )
 
 // Names are all of them.
-var Names = []Name{Dead, Held, CircuitOpen, Recalled, Unauthorized, CallerGone, DiskLow, JournalUnavailable, Certificate, Quiet, Child}
+var Names = []Name{Dead, Held, CircuitOpen, Recalled, Unauthorized, CallerGone, DiskLow, JournalUnavailable, Certificate, Quiet, Child, Quarantined}
 
 // MaxRefs is how many references of events an alert names.
 const MaxRefs = 5
@@ -108,6 +109,10 @@ var texts = map[Name]words{
 	Child: {
 		"the process of {subject} does not run, or ends again and again: the log has its last words; `hookline check` starts it and says what is wrong",
 		"the process of {subject} runs again",
+	},
+	Quarantined: {
+		"the script {subject} has cost its process too often and is not run any more, and its deliveries wait: the log says what it did; mend it and run `hookline reload`, or `hookline transform release {subject}`",
+		"the script {subject} is run again, and what waited for it goes out",
 	},
 }
 

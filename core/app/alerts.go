@@ -145,6 +145,9 @@ func (v *vigil) processes(f *findings) *config.Config {
 	if a.engine != nil {
 		s := a.engine.Status()
 		child("transforms", "", s.PID, s.Restarts)
+		for _, q := range a.engine.Quarantined() {
+			f.add(alerts.Quarantined, q.Script, q.Since)
+		}
 	}
 	v.circuits.Keep(names)
 	v.children.Keep(children)

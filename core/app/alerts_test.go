@@ -4,7 +4,9 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -18,6 +20,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/hookline/hookline/core"
 	"github.com/hookline/hookline/core/admin"
 	"github.com/hookline/hookline/core/alerts"
 	"github.com/hookline/hookline/plugins/transport"
@@ -337,6 +340,52 @@ func TestAlertUnauthorized(t *testing.T) {
 	contains(t, "the text", m.Text, "hooks.side.email", "hooks.side.password")
 	o.await(t, "unauthorized side cleared")
 	o.exactly(t, "unauthorized side raised", "unauthorized side cleared")
+}
+
+// TestQuarantine: a script that cost its process twice is told of wherever an operator
+// looks, and what met it is sent once the script is mended.
+func TestQuarantine(t *testing.T) {
+	o, ehr := newOps(t), newTarget(t, nil)
+	const stuck = "export default () => {\n  let n = 0;\n  return Array.prototype.indexOf.call({ get length() { return n++ ? 1e12 : 1; } }, 1);\n};"
+	d := alerted(t, preamble+named+o.section("")+route("ehr", ehr.url, "transform = \"shape.js\"\nscript_timeout = \"100ms\"", ""), files{"shape.js": stuck})
+	for range 2 {
+		if a := d.update("319", core.ScriptTimeout); a.Deliveries[0].Status != core.StateDead {
+			t.Errorf("%s", a.body)
+		}
+	}
+	a := d.update("319", core.TransformFailed)
+	if a.Deliveries[0].Status != core.StateWaiting {
+		t.Errorf("the delivery does not wait: %s", a.body)
+	}
+	m := o.await(t, "quarantined shape.js raised")
+	contains(t, "the text", m.Text, "hookline transform release shape.js")
+	client := d.admin()
+	status, err := client.Status(t.Context())
+	if err != nil || len(status.Quarantined) != 1 || status.Quarantined[0].Script != "shape.js" {
+		t.Errorf("status: %+v, %v", status, err)
+	}
+	ready, err := d.client.Get(d.url + "/readyz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, _ := io.ReadAll(ready.Body)
+	_ = ready.Body.Close()
+	if ready.StatusCode != http.StatusOK || !strings.Contains(string(body), "in quarantine, so that their deliveries wait: shape.js") {
+		t.Errorf("/readyz: %d %s", ready.StatusCode, body)
+	}
+
+	d.write("shape.js", "export default (event) => ({ record: event.trans_id });")
+	if err := client.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	o.await(t, "quarantined shape.js cleared")
+	if _, err := client.ReleaseScript(t.Context(), admin.Release{Script: "shape.js"}); !errors.Is(err, admin.ErrNotFound) {
+		t.Errorf("released twice: %v", err)
+	}
+	eventually(t, "what waited is sent", func() bool {
+		ev, err := client.Event(t.Context(), a.Ref)
+		return err == nil && ev.Deliveries[0].State == core.StateDelivered
+	})
 }
 
 func TestAlertCallerGone(t *testing.T) {

@@ -60,11 +60,13 @@ type App struct {
 	serving   sync.WaitGroup // accept loops
 	errs      chan error     // what ended an accept loop early
 
-	reloading sync.Mutex // guards current, live, engine and gates
+	reloading sync.Mutex // guards current, live, engine, awaited and gates
 	current   *generation
 	live      map[*generation]struct{} // current, and those that finish their last events
 	engine    *transforms.Engine
+	awaited   []string // files of scripts that the last build refused
 	gates     map[string]gate
+	reader    reader
 	retiring  sync.WaitGroup // the goroutines that wait for that
 
 	stop     sync.Once
@@ -87,6 +89,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	}
 	c := a.current.config
 	a.live[a.current] = struct{}{}
+	a.reader.use(a.current)
 	if err := a.observeBy(c); err != nil {
 		return nil, err
 	}
@@ -270,6 +273,9 @@ func (a *App) cutShort() {
 		a.killChildren()
 		a.reloading.Lock()
 		engine := a.engine
+		for g := range a.live {
+			g.trialkit.Close() // what waits for a record
+		}
 		a.reloading.Unlock()
 		if engine != nil {
 			engine.Stop() // an event that lost it would wait for the next process
@@ -386,6 +392,8 @@ func (a *App) Reload(ctx context.Context) (err error) {
 	}
 	a.setLevel(c)
 	a.observe(next)
+	a.limitScripts(ctx, c)
+	a.reader.use(next)
 	a.current = next
 	a.live[next] = struct{}{}
 	drained := a.server.Use(next.set)

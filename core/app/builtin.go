@@ -2,11 +2,17 @@ package app
 
 import (
 	"fmt"
+	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
+	"strings"
 
+	"github.com/hookline/hookline/core/config"
+	"github.com/hookline/hookline/core/trialkit"
 	"github.com/hookline/hookline/plugins"
 	"github.com/hookline/hookline/plugins/file"
 	"github.com/hookline/hookline/plugins/http"
@@ -21,6 +27,37 @@ var builtIn = map[string]func() transport.Transport{
 	"file": func() transport.Transport { return file.New(file.WithVersion(Version())) },
 	"http": func() transport.Transport { return http.New(http.WithVersion(Version())) },
 	"mllp": func() transport.Transport { return mllp.New(mllp.WithVersion(Version())) },
+}
+
+// newTrialKit makes the reader of TrialKit's API for the hooks that have one.
+func newTrialKit(c *config.Config, problems *problems) *trialkit.Client {
+	var hooks []trialkit.Options
+	for _, h := range c.Hooks {
+		t := h.TrialKit
+		if t == nil {
+			continue
+		}
+		o := trialkit.Options{
+			Hook: h.Name, URL: t.URL, Email: t.Email, AccessKeyHeader: t.AccessKeyHeader,
+			RecordPath: t.RecordPath, FormIDField: t.FormIDField, Timeout: t.Timeout, MaxReply: t.MaxReply,
+			CAFile: t.CAFile, Version: Version(),
+		}
+		for _, secret := range []struct {
+			key, ref string
+			out      *string
+		}{{"password", t.Password, &o.Password}, {"access_key", t.AccessKey, &o.AccessKey}} {
+			var err error
+			if *secret.out, err = c.Resolve(secret.ref); err != nil {
+				problems.add("hooks.%s.trialkit.%s: %w", h.Name, secret.key, err)
+			}
+		}
+		hooks = append(hooks, o)
+	}
+	client, err := trialkit.New(hooks)
+	if err != nil {
+		problems.add("%w", err)
+	}
+	return client
 }
 
 // Version is the module's version, or the commit that it was built from.
@@ -43,6 +80,30 @@ func Version() string {
 // ChildCommand is the first argument of this executable when it runs as a child:
 // built-in transports and scripts are the same file, executed again.
 const ChildCommand = "child"
+
+// PluginCommand starts a plugin by itself, outside a daemon: a built-in one by its
+// name, any other by its path.
+func PluginCommand(plugin string, args ...string) ([]string, error) {
+	if strings.ContainsRune(plugin, '/') || strings.ContainsRune(plugin, filepath.Separator) {
+		path, err := filepath.Abs(plugin)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", plugin, err)
+		}
+		if _, err := exec.LookPath(path); err != nil {
+			return nil, fmt.Errorf("%s cannot be executed: %w", plugin, err)
+		}
+		return append([]string{path}, args...), nil
+	}
+	if builtIn[plugin] == nil {
+		return nil, fmt.Errorf("there is no built-in plugin %q; name one of %s, or a path such as ./%s",
+			plugin, strings.Join(slices.Sorted(maps.Keys(builtIn)), ", "), plugin)
+	}
+	exe, err := self()
+	if err != nil {
+		return nil, err
+	}
+	return []string{exe, ChildCommand, childTransport, plugin, "under-test"}, nil
+}
 
 // The kinds of children.
 const (
@@ -67,6 +128,15 @@ func RunChild(args []string) int {
 		return 3
 	}
 	return 0
+}
+
+// ScriptCommand is what becomes a process for scripts: [transforms.Options].
+func ScriptCommand() ([]string, error) {
+	exe, err := self()
+	if err != nil {
+		return nil, err
+	}
+	return []string{exe, ChildCommand, childTransforms}, nil
 }
 
 // self is the executable to start children from. On Linux it is the running file

@@ -67,7 +67,7 @@ func (a *App) retention() (rules []journal.Retention) {
 	a.reloading.Lock()
 	defer a.reloading.Unlock()
 	for _, h := range a.current.config.Hooks {
-		r := journal.Retention{Hook: h.Name, Payloads: h.Retention.Payloads, Sent: h.Retention.Sent, Events: h.Retention.Events}
+		r := journal.Retention{Hook: h.Name, Payloads: h.Retention.Payloads, Sent: h.Retention.Sent, Enriched: h.Retention.Enriched, Events: h.Retention.Events}
 		if r != (journal.Retention{Hook: h.Name}) {
 			rules = append(rules, r)
 		}

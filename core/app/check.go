@@ -25,6 +25,7 @@ type CheckReport struct {
 	Routes       []string            `json:"routes"`
 	Transports   []TransportReport   `json:"transports"`
 	Scripts      []ScriptReport      `json:"scripts"`
+	TrialKit     []TrialKitReport    `json:"trialkit"`
 	Certificates []CertificateReport `json:"certificates"`
 	Journal      JournalReport       `json:"journal"`
 	Alerts       string              `json:"alerts,omitempty"` // the transport that they go to
@@ -53,10 +54,20 @@ type ProbeReport struct {
 	Detail string         `json:"detail,omitempty"`
 }
 
-// ScriptReport is a transform that compiled.
+// ScriptReport is a transform that compiled, and gave what its golden pairs say.
 type ScriptReport struct {
 	Route  string `json:"route"`
 	SHA256 string `json:"sha256"`
+	Golden int    `json:"golden"` // how many pairs it has
+}
+
+// TrialKitReport is how a hook reads from TrialKit's API. Nothing was asked of it: a
+// record to ask for is not known.
+type TrialKitReport struct {
+	Hook   string   `json:"hook"`
+	URL    string   `json:"url"`
+	Record string   `json:"record_path"`
+	Routes []string `json:"enrich"` // that enrich the hook's events
 }
 
 // CertificateReport is a certificate of the hook endpoint or of the admin API.
@@ -90,15 +101,29 @@ func Check(ctx context.Context, c *config.Config, log *slog.Logger, probe bool) 
 	a.current = g
 	r := &CheckReport{
 		Revision: c.Revision, Warnings: append([]string{}, c.Warnings...),
-		Hooks: []string{}, Routes: []string{}, Transports: []TransportReport{}, Scripts: []ScriptReport{}, Certificates: []CertificateReport{},
+		Hooks: []string{}, Routes: []string{}, Transports: []TransportReport{}, Scripts: []ScriptReport{}, TrialKit: []TrialKitReport{}, Certificates: []CertificateReport{},
 	}
 	for _, h := range c.Hooks {
 		r.Hooks = append(r.Hooks, h.Name)
+		if t := h.TrialKit; t != nil {
+			report := TrialKitReport{Hook: h.Name, URL: t.URL, Record: t.RecordPath, Routes: []string{}}
+			for _, route := range c.Routes {
+				if route.Enrich && route.Serves(h.Name) {
+					report.Routes = append(report.Routes, route.Name)
+				}
+			}
+			r.TrialKit = append(r.TrialKit, report)
+		}
 	}
 	for _, route := range c.Routes {
 		r.Routes = append(r.Routes, route.Name)
 		if t := g.scripts[route.Name]; t != nil {
-			r.Scripts = append(r.Scripts, ScriptReport{Route: route.Name, SHA256: t.Hash()})
+			r.Scripts = append(r.Scripts, ScriptReport{Route: route.Name, SHA256: t.Hash(), Golden: g.golden[route.Name]})
+			for _, warning := range t.Warnings() {
+				if text := "routes." + route.Name + ".transform: " + warning; !slices.Contains(r.Warnings, text) {
+					r.Warnings = append(r.Warnings, text)
+				}
+			}
 		}
 	}
 	if err := r.certificates(c); err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/hookline/hookline/core/admin"
 	"github.com/hookline/hookline/core/config"
 	"github.com/hookline/hookline/core/journal"
+	"github.com/hookline/hookline/transforms"
 )
 
 // past tells what a configuration said that was in force at a time, and what its
@@ -26,7 +27,7 @@ func (a *App) past(ctx context.Context, revision string, ev *core.Event, at time
 	default:
 		out.Node, out.SHA256, out.Text = set.Node, set.ConfigSHA, string(config.MaskSecrets(set.Config))
 		out.AcceptedAt, out.ReplacedAt, out.ReplacedBy = admin.Time{Time: set.AcceptedAt}, admin.Time{Time: set.Replaced}, set.ReplacedBy
-		out.Scripts = set.Scripts
+		out.Scripts, out.Lookups = set.Scripts, set.Lookups
 	}
 	c := a.running(revision)
 	out.Running = c != nil
@@ -76,14 +77,23 @@ func (a *App) reread(set *journal.PastSet) (*config.Config, string) {
 		return nil, "this daemon cannot read a configuration that is not in force"
 	}
 	c, err := a.options.Recall.Past(set.Config)
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, "the text of this configuration can no longer be read, so what its routes made of the event is not known"
-	case c.Revision != set.Revision:
+	}
+	c.AddLookups(set.Lookups)
+	if c.Revision != set.Revision {
 		return c, "read today, with today's environment, command line and version, this text means something else than it did: " +
 			"what is said of the routes may not be what was in force. The deliveries are what was done"
 	}
 	return c, ""
+}
+
+// sourceFiles takes what is kept of a script apart.
+func sourceFiles(kept []byte) (out []admin.SourceFile) {
+	for _, f := range transforms.SourceFiles(kept) {
+		out = append(out, admin.SourceFile{Name: f.Name, Text: f.Text})
+	}
+	return out
 }
 
 // relative is a path as people know it: from the configuration's folder.

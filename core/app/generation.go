@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -20,6 +19,8 @@ import (
 	"github.com/hookline/hookline/core/admin"
 	"github.com/hookline/hookline/core/config"
 	"github.com/hookline/hookline/core/ingest"
+	"github.com/hookline/hookline/core/journal"
+	"github.com/hookline/hookline/core/trialkit"
 	"github.com/hookline/hookline/plugins"
 	"github.com/hookline/hookline/plugins/host"
 	"github.com/hookline/hookline/plugins/transport"
@@ -35,6 +36,9 @@ type generation struct {
 	dispatcher *core.Dispatcher
 	transports map[string]*running
 	scripts    map[string]*transforms.Transform // by route
+	golden     map[string]int                   // pairs of each route's script that it passed
+	trialkit   *trialkit.Client                 // nil if it could not be made
+	tables     *transforms.Tables               // of ctx.lookup; nil: there are none
 }
 
 // running is a transport's process with what it was started from: the next
@@ -57,11 +61,11 @@ func (r *running) with(fingerprint string) *running {
 	return &running{Transport: r.Transport, fingerprint: fingerprint, users: r.users}
 }
 
-// build makes a generation of c. What old runs unchanged is taken over. sources,
-// if not nil, are the scripts to compile instead of what their files hold. If
+// build makes a generation of c. What old runs unchanged is taken over. kept,
+// if not nil, has the scripts and lookup files to use instead of those on disk. If
 // anything fails, everything that is wrong is in the error, all that was started
 // is stopped and old is as it was (invariant 8).
-func (a *App) build(ctx context.Context, c *config.Config, old *generation, sources map[string][]byte) (_ *generation, err error) {
+func (a *App) build(ctx context.Context, c *config.Config, old *generation, kept *journal.Set) (_ *generation, err error) {
 	g := &generation{config: c, transports: map[string]*running{}, scripts: map[string]*transforms.Transform{}}
 	var problems problems
 	defer func() {
@@ -72,7 +76,13 @@ func (a *App) build(ctx context.Context, c *config.Config, old *generation, sour
 
 	g.set = &ingest.Set{Hooks: a.hooks(c, &problems)}
 	g.users = adminUsers(c, &problems)
-	a.compileScripts(ctx, g, sources, &problems)
+	g.trialkit = newTrialKit(c, &problems)
+	if g.readTables(kept, &problems) {
+		a.compileScripts(ctx, g, kept, &problems)
+		if kept == nil { // what was accepted once had passed
+			a.testScripts(ctx, g, &problems)
+		}
+	}
 	later := a.startTransports(ctx, g, old, &problems)
 	if err := problems.err(); err != nil {
 		return nil, err
@@ -111,23 +121,51 @@ func (a *App) hooks(c *config.Config, problems *problems) []ingest.Hook {
 	return out
 }
 
-func (a *App) compileScripts(ctx context.Context, g *generation, sources map[string][]byte, problems *problems) {
+// readTables reads the lookup files and tells whether they can be used.
+func (g *generation) readTables(kept *journal.Set, problems *problems) bool {
+	dir := g.config.Transforms.Lookups
+	if dir == "" {
+		return true
+	}
+	var err error
+	if kept != nil {
+		g.tables, err = transforms.NewTables(kept.Lookups)
+	} else {
+		g.tables, err = transforms.ReadTables(dir)
+	}
+	if err != nil {
+		problems.add("transforms.lookups: %w", err)
+		return false
+	}
+	g.config.AddLookups(g.tables.Digests())
+	return true
+}
+
+func (a *App) compileScripts(ctx context.Context, g *generation, kept *journal.Set, problems *problems) {
+	a.awaited = nil
 	for _, r := range g.config.Routes {
 		if r.Transform == "" {
 			continue
 		}
-		engine, err := a.scriptEngine(ctx)
+		engine, err := a.scriptEngine(ctx, g.config)
 		if err != nil {
 			problems.add("%w", err)
 			return
 		}
-		name, err := filepath.Rel(g.config.Dir, r.Transform)
-		if err != nil || strings.HasPrefix(name, "..") {
-			name = r.Transform
+		script := transforms.Script{Name: scriptName(g.config, r), Path: r.Transform, Root: g.config.Dir, Timeout: r.ScriptTimeout, Tables: g.tables, RefuseBigIntegers: r.RefuseBigIntegers}
+		if kept != nil {
+			script.Source = kept.Scripts[r.Transform]
 		}
-		t, err := engine.Compile(ctx, transforms.Script{Name: name, Path: r.Transform, Source: sources[r.Transform], Timeout: r.ScriptTimeout})
+		if script.Secrets, err = g.config.Secrets(r); err != nil {
+			problems.add("%w", err)
+			continue
+		}
+		t, err := engine.Compile(ctx, script)
 		if err != nil {
 			problems.add("routes.%s.transform: %w", r.Name, err)
+			if refused, ok := errors.AsType[*transforms.CompileError](err); ok {
+				a.awaited = append(a.awaited, refused.Inputs...)
+			}
 			continue
 		}
 		g.scripts[r.Name] = t
@@ -135,19 +173,46 @@ func (a *App) compileScripts(ctx context.Context, g *generation, sources map[str
 }
 
 // scriptEngine starts the scripts' process when the first route needs it.
-func (a *App) scriptEngine(ctx context.Context) (*transforms.Engine, error) {
+func (a *App) scriptEngine(ctx context.Context, c *config.Config) (*transforms.Engine, error) {
 	if a.engine != nil {
 		return a.engine, nil
 	}
-	exe, err := self()
+	command, err := ScriptCommand()
 	if err != nil {
 		return nil, err
 	}
 	a.engine, err = transforms.Start(ctx, transforms.Options{
-		Command: []string{exe, ChildCommand, childTransforms},
-		Log:     a.log, ShowOutput: a.options.ShowScriptOutput,
+		Command: command, Log: a.log, ShowOutput: a.options.ShowScriptOutput, TrialKit: &a.reader,
+		Memory: uint64(c.Transforms.Memory),
 	})
 	return a.engine, err
+}
+
+// limitScripts applies what c gives the scripts' process.
+func (a *App) limitScripts(ctx context.Context, c *config.Config) {
+	if a.engine == nil {
+		return
+	}
+	if err := a.engine.SetMemory(ctx, uint64(c.Transforms.Memory)); err != nil {
+		a.log.Error("transforms.memory could not be changed", "error", err)
+	}
+}
+
+// reader is what ctx.trialkit reads from: the scripts' process outlives generations,
+// and the newest one knows the hooks best.
+type reader struct {
+	of atomic.Pointer[trialkit.Client]
+}
+
+func (r *reader) use(g *generation) { r.of.Store(g.trialkit) }
+
+// Get implements [transforms.TrialKit].
+func (r *reader) Get(ctx context.Context, hook, path string) ([]byte, error) {
+	client := r.of.Load()
+	if client == nil {
+		return nil, errors.New("the daemon has not started yet")
+	}
+	return client.Get(ctx, hook, path)
 }
 
 // startTransports starts what old does not run already, all at once: each takes
@@ -239,6 +304,7 @@ func (a *App) transportSpec(c *config.Config, t config.Transport) (host.Transpor
 		spec.Title = "hookline"
 	} else {
 		spec.Command = append([]string{t.Plugin}, t.Args...)
+		spec.NoMTLS, spec.Attach = t.NoMTLS, t.Attach
 		info, err := os.Stat(t.Plugin)
 		if err != nil {
 			return spec, "", fmt.Errorf("plugin: %w", err)
@@ -250,7 +316,7 @@ func (a *App) transportSpec(c *config.Config, t config.Transport) (host.Transpor
 			}
 		}
 	}
-	fmt.Fprintf(print, "%q %q\n%s\n", spec.Command, t.SHA256, t.Settings)
+	fmt.Fprintf(print, "%q %q %t %q\n%s\n", spec.Command, t.SHA256, spec.NoMTLS, spec.Attach, t.Settings)
 	for _, ref := range references(t.Settings) {
 		if secret, err := c.Resolve(ref); err == nil { // an error is the plugin host's to tell, which knows the field
 			fmt.Fprintf(print, "%q\n", secret)
@@ -300,6 +366,9 @@ func (a *App) dispatch(g *generation) *core.Dispatcher {
 		route := coreRoute(r, transports[r.Transport])
 		if script := g.scripts[r.Name]; script != nil {
 			route.Transformer, route.Script = script, script.Hash()
+			if r.Enrich {
+				route.Enricher = g.trialkit
+			}
 		}
 		d.Router.Routes = append(d.Router.Routes, route)
 	}
@@ -350,12 +419,15 @@ func (a *App) gate(t config.Transport) *core.Gate {
 	return g
 }
 
-// release gives up the scripts, which every generation has for itself, and ends
-// the processes that no other generation uses. An event may still be in flight on
+// release gives up the scripts and the readers of TrialKit's API, which every
+// generation has for itself, and ends the processes that no other generation uses. An event may still be in flight on
 // a generation before the last: a process lasts as long as any that has it.
 func (g *generation) release() {
 	for _, script := range g.scripts {
 		script.Close()
+	}
+	if g.trialkit != nil {
+		g.trialkit.Close()
 	}
 	var stops sync.WaitGroup
 	for _, t := range g.transports {

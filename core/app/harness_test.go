@@ -107,6 +107,9 @@ const (
 	ehrPassword   = "ehr-Pa55word-77d0"
 	bearerToken   = "bearer-t0ken-b3e8"
 	signingSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+	apiEmail      = "api@example.org"
+	apiPassword   = "api-Pa55word-0b1d"
+	apiKey        = "access-k3y-91aa"
 )
 
 // The contents of records in the tests' events. They may be seen in the answer
@@ -115,10 +118,10 @@ var recordContents = []string{"Sample Form", "Jane Doe", "Monitor Review"}
 
 func secretForms() []string {
 	var out []string
-	for _, s := range []string{hookPassword, ehrPassword, bearerToken, signingSecret, strings.TrimPrefix(signingSecret, "whsec_")} {
+	for _, s := range []string{hookPassword, ehrPassword, bearerToken, signingSecret, apiPassword, apiKey, strings.TrimPrefix(signingSecret, "whsec_")} {
 		out = append(out, s, base64.StdEncoding.EncodeToString([]byte(s)), url.QueryEscape(s))
 	}
-	for _, pair := range []string{hookEmail + ":" + hookPassword, ehrUser + ":" + ehrPassword} {
+	for _, pair := range []string{hookEmail + ":" + hookPassword, ehrUser + ":" + ehrPassword, apiEmail + ":" + apiPassword} {
 		out = append(out, base64.StdEncoding.EncodeToString([]byte(pair)))
 	}
 	return out
@@ -234,7 +237,7 @@ func prepare(t testing.TB, toml string, with ...files) *daemon {
 		t.Fatal(err)
 	}
 	d := &daemon{t: t, dir: dir, path: filepath.Join(dir, "config.toml"), logs: &logs{}}
-	d.env = []string{"HOOK_PASSWORD=" + hookPassword, "EHR_PASSWORD=" + ehrPassword, "EHR_TOKEN=" + bearerToken, "EHR_SIGNING=" + signingSecret}
+	d.env = []string{"HOOK_PASSWORD=" + hookPassword, "EHR_PASSWORD=" + ehrPassword, "EHR_TOKEN=" + bearerToken, "EHR_SIGNING=" + signingSecret, "API_PASSWORD=" + apiPassword, "API_KEY=" + apiKey}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	d.write("config.toml", toml)
 	for _, f := range with {
@@ -249,6 +252,9 @@ func prepare(t testing.TB, toml string, with ...files) *daemon {
 func (d *daemon) write(name, text string) {
 	d.t.Helper()
 	path := filepath.Join(d.dir, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		d.t.Fatal(err)
+	}
 	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
 		d.t.Fatal(err)
 	}

@@ -426,11 +426,13 @@ func TestBurstOfReviews(t *testing.T) {
 func TestLastAcceptedSet(t *testing.T) {
 	ehr := newTarget(t, nil)
 	toml := preamble + route("ehr", ehr.url, `transform = "t.js"`, "")
-	d := start(t, toml, files{"t.js": `export default () => ({good: true})`})
+	const script, lib = "import { good } from './lib';\nexport default () => ({ good })", "export const good: boolean = true;"
+	d := start(t, toml, files{"t.js": script, "lib.ts": lib})
 	d.app.Stop()
 
 	for name, spoil := range map[string]func(){
 		"a script":                func() { d.write("t.js", "export default function (") },
+		"an imported file":        func() { d.write("lib.ts", "export const good = ;") },
 		"a script that is gone":   func() { d.write("config.toml", strings.Replace(toml, "t.js", "none.js", 1)) },
 		"a key":                   func() { d.write("config.toml", toml+"\n[routes.ehr2]\ntransprot = 1\n") },
 		"a file that is not TOML": func() { d.write("config.toml", "[[[") },
@@ -462,7 +464,8 @@ func TestLastAcceptedSet(t *testing.T) {
 		if err := d.app.Reload(t.Context()); err == nil {
 			t.Errorf("%s is bad, and a reload takes it", name)
 		}
-		d.write("t.js", `export default () => ({good: true})`)
+		d.write("t.js", script)
+		d.write("lib.ts", lib)
 		d.reload(toml)
 		ready, err = d.client.Get(d.url + "/readyz")
 		if err != nil {

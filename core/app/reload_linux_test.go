@@ -24,6 +24,10 @@ func TestBadReloadChangesNothing(t *testing.T) {
 		"shape.js":  scripts,
 		"broken.js": "export default function (event) {\n  return {\n}",
 		"empty.js":  "const x = 1",
+		"other.js":  "export default (event) => ({ form: event.form_name })",
+
+		"other.golden/ward.in.json":  `{"trans_id":"435","form_id":"319","form_name":"Jane Doe","OnUpdate":true}`,
+		"other.golden/ward.out.json": `{"messages":[{"contentType":"application/json","payload":{"form":"Sample Form"}}]}`,
 	})
 	pid, scriptPID := transportPID(t, "ehr"), childOf(t, os.Getpid(), "child transforms")
 	second := route("second", ehr.url, "", "") // good, and started for nothing
@@ -39,6 +43,7 @@ func TestBadReloadChangesNothing(t *testing.T) {
 		{"missing script", good + second + route("ward", ehr.url, `transform = "nowhere.js"`, ""), []string{"routes.ward.transform", "nowhere.js"}},
 		{"broken script", good + second + route("ward", ehr.url, `transform = "broken.js"`, ""), []string{"routes.ward.transform", "broken.js:3"}},
 		{"script without an export", good + second + route("ward", ehr.url, `transform = "empty.js"`, ""), []string{"routes.ward.transform", "empty.js"}},
+		{"golden pair of a script", good + second + route("ward", ehr.url, `transform = "other.js"`, ""), []string{"routes.ward.transform", "other.js", `golden pair "ward"`, "hookline transform test", "--update"}},
 		{"setting refused by the schema", good + second + route("ward", "ftp://x", "", ""), []string{"transports.ward.settings.url"}},
 		{"setting refused by the plugin", good + second + route("ward", "http://127.0.0.1/#x", "", ""), []string{"transports.ward.settings.url", "fragment"}},
 		{"unknown setting", good + second + route("ward", ehr.url, "", "speed = 3"), []string{"transports.ward.settings", "speed"}},
@@ -53,7 +58,7 @@ func TestBadReloadChangesNothing(t *testing.T) {
 				t.Fatal("it was taken")
 			}
 			contains(t, "the error", err.Error(), append(c.says, "not reloaded, the configuration in force stays")...)
-			assertClean(t, "the error", err.Error())
+			assertClean(t, "the error", err.Error(), recordContents...)
 			d.update("319", transport.Delivered)
 			if got := transportPID(t, "ehr"); got != pid {
 				t.Errorf("the transport has another process: %d, it was %d", got, pid)
@@ -252,6 +257,16 @@ func TestWatch(t *testing.T) {
 		d.write("shape.js", "export default () => ({ v: 2 })")
 		return last(first) == `{"v":2}`
 	})
+	// What a script imports is watched too: also what it only would, were it right.
+	d.write("lib.ts", "export const v = 3;")
+	d.write("shape.js", "import { v } from './lib';\nexport default () => ({ v })")
+	eventually(t, "the import", func() bool { return last(first) == `{"v":3}` })
+	d.write("lib.ts", "export const v: number = 44;")
+	eventually(t, "the imported file's change", func() bool { return last(first) == `{"v":44}` })
+	d.write("shape.js", "import { v } from './lib';\nimport { w } from './later';\nexport default () => ({ v, w })")
+	d.logs.wait(t, "level=ERROR", "shape.js:2:19", "later")
+	d.write("later.ts", "export const w = 5;")
+	eventually(t, "the file that was missing", func() bool { return last(first) == `{"v":44,"w":5}` })
 	d.write("config.toml", watched+route("ehr", second.url, "", ""))
 	eventually(t, "the file's change", func() bool { return strings.Contains(last(second), `"form_id":"319"`) })
 	d.write("config.toml", watched+"[routes")

@@ -81,7 +81,7 @@ func (a *App) recall(ctx context.Context, c *config.Config, bad error) (*generat
 		return nil, errors.Join(bad, fmt.Errorf("and the configuration accepted on %s cannot be used either: %w", set.AcceptedAt.Format(time.RFC3339), err))
 	}
 	a.setLevel(old)
-	g, err := a.build(ctx, old, nil, set.Scripts)
+	g, err := a.build(ctx, old, nil, set)
 	if err != nil {
 		return nil, errors.Join(bad, fmt.Errorf("and the configuration accepted on %s cannot be used either: %w", set.AcceptedAt.Format(time.RFC3339), err))
 	}
@@ -235,7 +235,7 @@ func (a *App) accept(ctx context.Context, g *generation) {
 	}
 	set := journal.Set{
 		Node: nodeName(g.config.Journal.Node), Revision: g.config.Revision,
-		Config: g.config.Source, Scripts: map[string][]byte{},
+		Config: g.config.Source, Scripts: map[string][]byte{}, Lookups: g.tables.Files(),
 	}
 	for _, r := range g.config.Routes {
 		if script := g.scripts[r.Name]; script != nil {
@@ -261,10 +261,13 @@ func (a *App) refused(why error) {
 
 // note is what /readyz says beside that the daemon is ready.
 func (a *App) note() string {
-	r := a.recalled.Load()
-	if r == nil {
-		return ""
+	var notes []string
+	if r := a.recalled.Load(); r != nil {
+		notes = append(notes, "running on the configuration accepted on "+r.at.UTC().Format(time.RFC3339)+
+			": the files on disk cannot be used, `hookline check` says why")
 	}
-	return "running on the configuration accepted on " + r.at.UTC().Format(time.RFC3339) +
-		": the files on disk cannot be used, `hookline check` says why"
+	if held := a.observation.Load().quarantined(); len(held) > 0 {
+		notes = append(notes, "in quarantine, so that their deliveries wait: "+strings.Join(held, ", "))
+	}
+	return strings.Join(notes, "; ")
 }

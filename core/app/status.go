@@ -1,11 +1,15 @@
 package app
 
 import (
+	"cmp"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/hookline/hookline/core/admin"
 	"github.com/hookline/hookline/core/config"
+	"github.com/hookline/hookline/core/telemetry"
+	"github.com/hookline/hookline/transforms"
 )
 
 // adminOptions are those of the admin API of a daemon that starts on c.
@@ -16,13 +20,15 @@ func (a *App) adminOptions(c *config.Config) (admin.Options, error) {
 		Metrics: a.observation.Load().Handler(),
 		Status:  func() admin.Status { return a.status(started, kind) },
 		Alerts:  a.vigil.list,
+		Plugins: a.plugins,
+		Release: a.releaseScript,
 	}
 	for _, addr := range c.Admin.TCP() {
 		o.TCP = append(o.TCP, addr.Address)
 	}
 	if a.store != nil {
 		o.Journal, o.Routes, o.Viewed, o.Care, o.Redrive = a.store, a.routes, a.store.Viewed, carer{a}, redriver{a}
-		o.Past = a.past
+		o.Past, o.SourceFiles = a.past, sourceFiles
 	}
 	var err error
 	o.TLS, err = listenerTLS(c.Admin.TLS, "admin.tls", a.log)
@@ -74,7 +80,7 @@ func (a *App) journalKind(c *config.Config) string {
 // status waits for a reload in progress, and tells what it came to.
 func (a *App) status(started time.Time, journal string) admin.Status {
 	a.reloading.Lock()
-	c, recalled := a.current.config, a.recalled.Load()
+	c, recalled, engine := a.current.config, a.recalled.Load(), a.engine
 	a.reloading.Unlock()
 	s := admin.Status{
 		Version: Version(), Revision: c.Revision, StartedAt: admin.Time{Time: started}, Journal: journal,
@@ -86,8 +92,64 @@ func (a *App) status(started time.Time, journal string) admin.Status {
 	for _, r := range c.Routes {
 		s.Routes = append(s.Routes, r.Name)
 	}
+	if engine != nil {
+		s.Quarantined = quarantined(engine.Quarantined())
+	}
 	if recalled != nil {
 		s.Recalled = &admin.Recalled{AcceptedAt: admin.Time{Time: recalled.at}, Why: recalled.why.Error()}
 	}
 	return s
+}
+
+// plugins tells how the processes of the transports in force stand.
+func (a *App) plugins() []admin.Plugin {
+	a.reloading.Lock()
+	g := a.current
+	a.reloading.Unlock()
+	var out []admin.Plugin
+	for _, t := range g.config.Transports {
+		running := g.transports[t.Name]
+		s, about := running.Status(), running.Description()
+		p := admin.Plugin{
+			Transport: t.Name, Plugin: cmp.Or(about.Name, filepath.Base(t.Plugin)), Version: about.Version,
+			BuiltIn: t.BuiltIn(), Pinned: t.SHA256 != "",
+			State: string(s.State), PID: s.PID, Restarts: s.Restarts, LastEnd: s.LastEnd, InFlight: running.InFlight(),
+		}
+		if s.PID != 0 {
+			p.Since = &admin.Time{Time: s.Since}
+			if memory, cpu, known := telemetry.UseOf(s.PID); known {
+				p.MemoryBytes, p.CPUSeconds = int64(memory), cpu
+			}
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+// scripts is the engine in use, nil if no route has had a transform.
+func (a *App) scripts() *transforms.Engine {
+	a.reloading.Lock()
+	defer a.reloading.Unlock()
+	return a.engine
+}
+
+// releaseScript lets a script in quarantine run again.
+func (a *App) releaseScript(name string) []admin.Quarantined {
+	engine := a.scripts()
+	if engine == nil {
+		return nil
+	}
+	released, err := engine.Release(name)
+	if err != nil { // released meanwhile, or changed
+		return []admin.Quarantined{}
+	}
+	return quarantined(released)
+}
+
+func quarantined(list []transforms.Quarantine) []admin.Quarantined {
+	out := make([]admin.Quarantined, 0, len(list))
+	for _, q := range list {
+		out = append(out, admin.Quarantined{Script: q.Script, Hash: q.Hash, Since: admin.Time{Time: q.Since}, Why: q.Why})
+	}
+	return out
 }

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 	"github.com/hookline/hookline/core/config"
 	"github.com/hookline/hookline/core/telemetry"
 	"github.com/hookline/hookline/plugins/host"
+	"github.com/hookline/hookline/transforms"
 )
 
 // watched is what a scrape looks at. It is a copy: a reload may hold its lock for
@@ -18,6 +20,7 @@ type watched struct {
 	gates  map[string]*core.Gate
 	// children are those of the generation in force.
 	children map[string]func() host.Status
+	scripts  *transforms.Engine // nil for none
 	certs    []string
 }
 
@@ -37,6 +40,7 @@ func (a *App) observeBy(c *config.Config) error {
 		Recalled:     func() bool { return a.recalled.Load() != nil },
 		Circuits:     o.circuits,
 		Children:     o.children,
+		Quarantined:  o.quarantined,
 		Certificates: func() []string { return o.now.Load().certs },
 	}
 	if a.store != nil {
@@ -82,7 +86,7 @@ func (a *App) observe(g *generation) {
 		w.routes = append(w.routes, r.Name)
 	}
 	if a.engine != nil {
-		w.children["transforms"] = a.engine.Status
+		w.children["transforms"], w.scripts = a.engine.Status, a.engine
 	}
 	if g.config.Server.TLS.Enabled() {
 		w.certs = append(w.certs, g.config.Server.TLS.CertFile)
@@ -113,6 +117,18 @@ func (o *observation) children() (out []telemetry.Child) {
 		out = append(out, telemetry.Child{Name: name, PID: s.PID, Restarts: s.Restarts})
 	}
 	return out
+}
+
+// quarantined are the names of the scripts that are not run any more.
+func (o *observation) quarantined() (out []string) {
+	engine := o.now.Load().scripts
+	if engine == nil {
+		return nil
+	}
+	for _, q := range engine.Quarantined() {
+		out = append(out, q.Script)
+	}
+	return slices.Compact(out) // versions of one
 }
 
 func (a *App) depths(ctx context.Context) ([]telemetry.Depth, error) {

@@ -69,6 +69,7 @@ func (d *decoder) checkHook(c *Config, h *Hook) {
 	}
 	d.checkPasswords(c, at.at("password"), h.Passwords)
 	d.checkRetention(h)
+	d.checkTrialKit(c, h)
 
 	routes := 0
 	for _, r := range c.Routes {
@@ -117,11 +118,17 @@ func (d *decoder) checkTransport(c *Config, t *Transport) {
 	if !d.from.written(at.at("plugin")) {
 		d.fail(at.at("plugin"), `is missing: name a built-in plugin, such as "http", or the path of one, such as "./my-plugin"`)
 	} else if t.Plugin != "" && t.BuiltIn() {
-		for _, key := range []string{"sha256", "args"} {
+		for _, key := range []string{"sha256", "args", "mtls", "attach"} {
 			if d.from.written(at.at(key)) {
 				d.fail(at.at(key), "is for a plugin that is a file: %s is built in. Remove it", t.Plugin)
 			}
 		}
+	}
+	if t.Attach != "" {
+		d.warn(at.at("attach"), "is for development: the plugin is not started but must run, and nothing that goes to it is encrypted")
+	}
+	if t.NoMTLS && !t.BuiltIn() {
+		d.warn(at.at("mtls"), "is off: only the mode of the socket's folder, 0700, keeps others from the plugin. Leave it on if the plugin can do AutoMTLS")
 	}
 	if !slices.ContainsFunc(c.Routes, func(r Route) bool { return r.Transport == t.Name }) && len(c.Routes) > 0 && c.Alerts.Transport != t.Name {
 		d.warn(at, "is used by no route")
@@ -141,9 +148,13 @@ func (d *decoder) checkRoute(c *Config, r *Route) {
 	if len(r.Workflow) > 0 && len(r.Events) > 0 && !slices.Contains(r.Events, core.Review) {
 		d.warn(at.at("workflow"), "is for reviews, which routes.%s.events leaves out: it has no effect", r.Name)
 	}
-	if r.Transform == "" && d.from.written(at.at("script_timeout")) && !d.from.written(at.at("transform")) {
-		d.warn(at.at("script_timeout"), "has no effect without a transform")
+	for _, key := range []string{"script_timeout", "big_integers"} {
+		if r.Transform == "" && d.from.written(at.at(key)) && !d.from.written(at.at("transform")) {
+			d.warn(at.at(key), "has no effect without a transform")
+		}
 	}
+	d.checkGrants(c, r, at.at("secrets"))
+	d.checkEnrich(c, r, at)
 	d.checkRetry(r, at)
 	if r.Async {
 		for key, written := range map[string]bool{"on_timeout": r.AcceptOnTimeout, "on_failure": r.StopOnFailure, "on_blocked": r.FailBlocked} {

@@ -39,11 +39,13 @@ type Config struct {
 	Journal    Journal
 	Telemetry  Telemetry
 	Alerts     Alerts
+	Transforms Transforms
 	Hooks      []Hook
 	Transports []Transport
 	Routes     []Route
 
 	environ map[string]string
+	lookups map[string]string // digests of the lookup files, by name
 }
 
 // Server is the socket that TrialKit calls.
@@ -91,6 +93,7 @@ type Hook struct {
 	Dedup          time.Duration // how long a caller's own id of an event is remembered; 0: not at all
 	Retention      Retention
 	QuietAfter     time.Duration // without an event, and it is an alert; 0: never
+	TrialKit       *TrialKit     `json:",omitempty"` // nil: nothing can be read from its API
 }
 
 // Transport is a configured instance of a transport plugin.
@@ -99,6 +102,8 @@ type Transport struct {
 	Plugin   string          // a built-in plugin's name, or an absolute path
 	SHA256   string          // of the executable, lower case hex, or ""
 	Args     []string        // of the executable
+	NoMTLS   bool            `json:",omitempty"` // the plugin cannot do AutoMTLS
+	Attach   string          `json:",omitempty"` // path of the file of a plugin that somebody runs by hand, or ""
 	Label    string          // what a site's user reads
 	Settings json.RawMessage // an object; opaque, references unresolved
 
@@ -127,6 +132,8 @@ type Route struct {
 	Transport     string
 	Timeout       time.Duration // of one attempt
 	ScriptTimeout time.Duration
+	Secrets       map[string]string // for the script: references by name ([Config.Secrets])
+	Enrich        bool              `json:",omitempty"` // the transform gets the record as well
 
 	// What each is called in the file stands beside it; false is the default.
 	Async           bool // mode = "async"
@@ -135,7 +142,10 @@ type Route struct {
 	HoldDead        bool // on_dead = "hold"
 	StopOnFailure   bool // on_failure = "stop"; always without a journal
 	FailBlocked     bool // on_blocked = "fail"
-	Retry           core.Retry
+
+	RefuseBigIntegers bool // big_integers = "refuse"
+
+	Retry core.Retry
 
 	forms, workflow []string // as written: a Pattern cannot be compared
 }

@@ -35,6 +35,14 @@ func parse(t *testing.T, toml string, environ ...string) *Config {
 	return c
 }
 
+func TestBigIntegers(t *testing.T) {
+	for choice, want := range map[string]bool{"string": false, "refuse": true} {
+		if c := parse(t, minimal+`big_integers = "`+choice+`"`); c.Routes[0].RefuseBigIntegers != want {
+			t.Errorf("%s: %+v", choice, c.Routes[0])
+		}
+	}
+}
+
 func TestDefaults(t *testing.T) {
 	c := parse(t, minimal)
 	s := c.Server
@@ -55,7 +63,7 @@ func TestDefaults(t *testing.T) {
 	if tr := c.Transports[0]; tr.Label != "ehr" || string(tr.Settings) != "{}" || !tr.BuiltIn() {
 		t.Errorf("transport: %+v", tr)
 	}
-	if r := c.Routes[0]; r.Timeout != 10*time.Second || r.ScriptTimeout != 250*time.Millisecond {
+	if r := c.Routes[0]; r.Timeout != 10*time.Second || r.ScriptTimeout != 250*time.Millisecond || r.RefuseBigIntegers {
 		t.Errorf("route: %+v", r)
 	}
 	if len(c.Revision) != 64 || len(c.Warnings) != 0 {

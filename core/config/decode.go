@@ -105,7 +105,7 @@ func (d *decoder) table(p path, value any, fs fields) {
 		if near := nearest(key, keys); near != "" {
 			d.fail(at, "is not a key: did you mean %s?", near)
 		} else {
-			d.fail(at, "is not a key; the keys here are %s", strings.Join(slices.DeleteFunc(keys, isLater), ", "))
+			d.fail(at, "is not a key; the keys here are %s", strings.Join(keys, ", "))
 		}
 	}
 }

@@ -54,12 +54,9 @@ func script(out *string) field {
 			return
 		}
 		switch filepath.Ext(s) {
-		case ".js":
-		case ".ts", ".mts", ".tsx":
-			d.fail(p, "TypeScript comes with a later version: give it JavaScript, in a file that ends in .js")
-			return
+		case ".ts", ".mts", ".js", ".mjs":
 		default:
-			d.fail(p, "%s must be a script that ends in .js; leave transform out to send the event as it came", quote(s))
+			d.fail(p, "%s must be a script that ends in .ts or .js; leave transform out to send the event as it came", quote(s))
 			return
 		}
 		if full, _, ok := d.existing(p, s); ok {
@@ -109,5 +106,20 @@ func checksum(out *string) field {
 			return
 		}
 		*out = strings.ToLower(s)
+	}
+}
+
+// attachment is the path of a file that need not be there yet.
+func attachment(out *string) field {
+	return func(d *decoder, p path, value any) {
+		s, ok := d.str(p, value, "a string")
+		if !ok {
+			return
+		}
+		if s == "" {
+			d.fail(p, "must name the file that the plugin writes, which you run with HOOKLINE_ATTACH set to it")
+			return
+		}
+		*out = abs(d.dir, s)
 	}
 }

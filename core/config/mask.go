@@ -14,7 +14,7 @@ const Masked = "(masked)"
 
 var (
 	// secretKey are keys, of any table, that are named after a secret.
-	secretKey = regexp.MustCompile(`(?i)passw|passphrase|secret|token|credential|api.?key|private|authori[sz]ation|cookie|signature|^(pwd|pin|auth|key)$`)
+	secretKey = regexp.MustCompile(`(?i)passw|passphrase|secret|token|credential|api.?key|access.?key\b|private|authori[sz]ation|cookie|signature|^(pwd|pin|auth|key)$`)
 	// userInfo is what a URL holds before its host.
 	userInfo = regexp.MustCompile(`(://)[^/?#@\s"']*@`)
 	// secretQuery are the parameters of a URL, or of a command, that are named so.

@@ -22,6 +22,7 @@ s3cret
 [hooks.other]
 email = "b@example.org"
 "password" = "lit\"s3cret"
+trialkit = { url = "https://api.example.org", access_key = "s3cret", access_key_header = "X-Key" }
 [transports.ehr]
 plugin = "http"
 label = "Hospital EHR"
@@ -39,6 +40,7 @@ settings.url = "https:\u002f/u:s3cret@h/"
 hooks = ["demo"]
 transport = "ehr"
 forms = ["Token*"]
+secrets = { token = "env:EHR_TOKEN", plain = "s3cret" }
 `
 	const want = `# study A; password = (masked)
 # it was "(masked)" as a token
@@ -50,6 +52,7 @@ password = [ "env:NEW", # "(masked)"
 [hooks.other]
 email = "b@example.org"
 "password" = "(masked)"
+trialkit = { url = "https://api.example.org", access_key = "(masked)", access_key_header = "X-Key" }
 [transports.ehr]
 plugin = "http"
 label = "Hospital EHR"
@@ -67,6 +70,7 @@ settings.url = "(masked)"
 hooks = ["demo"]
 transport = "ehr"
 forms = ["Token*"]
+secrets = { token = "env:EHR_TOKEN", plain = "(masked)" }
 `
 	if got := string(config.MaskSecrets([]byte(in))); got != want {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)

@@ -10,7 +10,7 @@ import (
 
 // revision digests what is in effect. A default that is written out does not
 // change it; the order of routes does. What a reference or a path leads to is
-// not part of it.
+// not part of it, but for lookup files ([Config.AddLookups]).
 func (c *Config) revision() string {
 	type route struct {
 		Route
@@ -27,10 +27,12 @@ func (c *Config) revision() string {
 		Journal    Journal
 		Telemetry  Telemetry
 		Alerts     Alerts
+		Transforms Transforms
 		Hooks      []Hook
 		Transports []Transport
 		Routes     []route
-	}{c.Server, c.Log, c.Admin, c.Journal, c.Telemetry, c.Alerts, c.Hooks, c.Transports, routes})
+		Lookups    map[string]string `json:",omitempty"`
+	}{c.Server, c.Log, c.Admin, c.Journal, c.Telemetry, c.Alerts, c.Transforms, c.Hooks, c.Transports, routes, c.lookups})
 	if err != nil {
 		// Every type in it can be marshalled, and Settings came from Marshal.
 		panic("config: " + err.Error())

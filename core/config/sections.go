@@ -45,8 +45,9 @@ func defaults() *Config {
 		Log:     Log{Level: slog.LevelInfo, Format: "auto"},
 		Journal: Journal{MinFree: 512 << 20},
 
-		Telemetry: Telemetry{Sample: 1},
-		Alerts:    Alerts{CircuitAfter: 5 * time.Minute},
+		Telemetry:  Telemetry{Sample: 1},
+		Alerts:     Alerts{CircuitAfter: 5 * time.Minute},
+		Transforms: Transforms{Memory: 256 << 20},
 	}
 }
 
@@ -59,6 +60,7 @@ func (c *Config) fields() fields {
 		"journal":    section(c.Journal.fields()),
 		"telemetry":  section(c.Telemetry.fields()),
 		"alerts":     section(c.Alerts.fields()),
+		"transforms": section(c.Transforms.fields()),
 		"hooks":      names(c.addHook),
 		"transports": names(c.addTransport),
 		"routes":     names(c.addRoute),
@@ -114,6 +116,7 @@ func (c *Config) addHook(name string) fields {
 		"dedup":           between(&h.Dedup, 0, maxDedup),
 		"retention":       section(h.Retention.fields()),
 		"quiet_after":     between(&h.QuietAfter, 0, maxQuiet),
+		"trialkit":        trialkit(&h.TrialKit),
 	}
 }
 
@@ -127,6 +130,8 @@ func (c *Config) addTransport(name string) fields {
 		"plugin":   plugin(&t.Plugin),
 		"sha256":   checksum(&t.SHA256),
 		"args":     strs(&t.Args),
+		"mtls":     negated(&t.NoMTLS),
+		"attach":   attachment(&t.Attach),
 		"label":    label(&t.Label),
 		"settings": settings(&t.Settings),
 
@@ -149,7 +154,7 @@ func (c *Config) addRoute(name string) fields {
 		Retry: core.Retry{Initial: 2 * time.Second, Factor: 2, Max: 10 * time.Minute, MaxAge: 3 * day},
 	})
 	r := &c.Routes[len(c.Routes)-1]
-	return withLater("routes", fields{
+	return fields{
 		"hooks":          strs(&r.Hooks),
 		"events":         textuals(&r.Events, nil),
 		"forms":          textuals(&r.Forms, &r.forms),
@@ -158,6 +163,9 @@ func (c *Config) addRoute(name string) fields {
 		"transport":      str(&r.Transport),
 		"timeout":        duration(&r.Timeout, maxWait),
 		"script_timeout": duration(&r.ScriptTimeout, maxWait),
+		"big_integers":   either(&r.RefuseBigIntegers, "string", "refuse"),
+		"secrets":        grants(&r.Secrets),
+		"enrich":         boolean(&r.Enrich),
 
 		"mode":       either(&r.Async, "sync", "async"),
 		"on_timeout": either(&r.AcceptOnTimeout, "fail", "accept"),
@@ -166,7 +174,7 @@ func (c *Config) addRoute(name string) fields {
 		"on_failure": either(&r.StopOnFailure, "retry", "stop"),
 		"on_blocked": either(&r.FailBlocked, "accept", "fail"),
 		"retry":      section(retryFields(&r.Retry)),
-	})
+	}
 }
 
 func retryFields(r *core.Retry) fields {

@@ -33,11 +33,16 @@ func (t *Telemetry) fields() fields {
 // TelemetryHeaders are the headers for the collector, with references resolved.
 // The error never holds what one stands for.
 func (c *Config) TelemetryHeaders() (map[string]string, error) {
-	out := make(map[string]string, len(c.Telemetry.Headers))
-	for _, name := range slices.Sorted(maps.Keys(c.Telemetry.Headers)) {
-		value, err := c.Resolve(c.Telemetry.Headers[name])
+	return c.resolveAll("telemetry.headers", c.Telemetry.Headers)
+}
+
+// resolveAll resolves the references of a table, whose key is named in the error.
+func (c *Config) resolveAll(key string, refs map[string]string) (map[string]string, error) {
+	out := make(map[string]string, len(refs))
+	for _, name := range slices.Sorted(maps.Keys(refs)) {
+		value, err := c.Resolve(refs[name])
 		if err != nil {
-			return nil, fmt.Errorf("telemetry.headers.%s: %w", name, err)
+			return nil, fmt.Errorf("%s.%s: %w", key, name, err)
 		}
 		out[name] = value
 	}

@@ -168,6 +168,15 @@ func boolean(out *bool) field {
 	}
 }
 
+// negated is a key whose default is true.
+func negated(out *bool) field {
+	return func(d *decoder, p path, value any) {
+		yes := !*out
+		boolean(&yes)(d, p, value)
+		*out = !yes
+	}
+}
+
 func integer(out *int, least, most int) field {
 	return func(d *decoder, p path, value any) {
 		n, ok := value.(int64)
@@ -295,6 +304,8 @@ func size(out *int64, least, most int64) field {
 		switch {
 		case n >= least && n <= most:
 			*out = n
+		case least >= 1<<20:
+			d.fail(p, "must be between %dMiB and %dGiB", least>>20, most>>30)
 		case least > 0:
 			d.fail(p, "must be more than 0 and at most %dMiB", most>>20)
 		default:

@@ -32,7 +32,7 @@ func (s script) Deliver(_ context.Context, m *transport.Message) transport.Recei
 	return r
 }
 
-func (s script) Transform(_ context.Context, ev *core.Event, _ *core.Route, _ string) (core.Shaped, error) {
+func (s script) Transform(_ context.Context, ev *core.Event, _ *core.Route, _ string, _ []byte) (core.Shaped, error) {
 	why := "Visit 3 is missing"
 	switch core.Code(ev.TransID) {
 	case core.Skipped:

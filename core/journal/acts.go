@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -238,7 +239,7 @@ func actOn(t tx, do *doing, res *ActResult) (found []core.Promotion, done acted,
 		res.Was = core.State(r.str(2))
 		d = subject{
 			seq: r.int(0), lane: r.str(1), head: r.flag(3), open: r.flag(4), route: r.str(5), event: r.str(6),
-			eventSeq: r.int(7), shape: core.Shape(r.int(8)), record: r.str(9), pruned: r.flag(10),
+			eventSeq: r.int(7), shape: core.Shape(r.int(8)), record: r.str(9), pruned: r.int(10)&(prunedBody|prunedSent) != 0,
 		}
 	}})
 	if err != nil {
@@ -367,13 +368,14 @@ type Set struct {
 	Revision   string
 	Config     []byte
 	Scripts    map[string][]byte // path as configured -> source
+	Lookups    map[string][]byte // file name -> content
 	AcceptedAt time.Time         // by the journal's clock
 }
 
 // Accept keeps the set as the node's newest. Contents are kept once, however
 // many sets hold them.
 func (s *Store) Accept(ctx context.Context, set Set) error {
-	scripts := make(map[string]string, len(set.Scripts))
+	scripts := make(map[string]string, len(set.Scripts)+len(set.Lookups))
 	var steps []step
 	keep := func(content []byte) string {
 		sum := sha256.Sum256(content)
@@ -384,6 +386,9 @@ func (s *Store) Accept(ctx context.Context, set Set) error {
 	config := keep(set.Config)
 	for _, path := range slices.Sorted(maps.Keys(set.Scripts)) {
 		scripts[path] = keep(set.Scripts[path])
+	}
+	for _, name := range slices.Sorted(maps.Keys(set.Lookups)) {
+		scripts[lookupPrefix+name] = keep(set.Lookups[name])
 	}
 	text, err := json.Marshal(scripts)
 	if err != nil {
@@ -415,20 +420,55 @@ func (s *Store) Accepted(ctx context.Context, node string) (*Set, error) {
 	if set == nil {
 		return nil, fmt.Errorf("an accepted configuration of node %s: %w", node, ErrNotFound)
 	}
-	var shas map[string]string
-	if err := json.Unmarshal(scripts, &shas); err != nil {
+	shas, lookups, err := documents(scripts)
+	if err != nil {
 		return nil, fmt.Errorf("journal: accepted configuration of node %s: its list of scripts: %w", node, err)
 	}
 	if set.Config, err = s.document(ctx, config); err != nil {
 		return nil, err
 	}
-	set.Scripts = make(map[string][]byte, len(shas))
+	if set.Scripts, err = s.contents(ctx, shas); err != nil {
+		return nil, err
+	}
+	set.Lookups, err = s.contents(ctx, lookups)
+	return set, err
+}
+
+// lookupPrefix marks a lookup file in the list of a set's documents. The path of a
+// script is absolute and does not begin so.
+const lookupPrefix = "lookup:"
+
+// documents reads that list: digests by path, and by name of a lookup file.
+func documents(list []byte) (scripts, lookups map[string]string, err error) {
+	var all map[string]string
+	if err := json.Unmarshal(list, &all); err != nil {
+		return nil, nil, err
+	}
+	scripts = make(map[string]string, len(all))
+	for path, sha := range all {
+		if name, ok := strings.CutPrefix(path, lookupPrefix); ok {
+			if lookups == nil {
+				lookups = map[string]string{}
+			}
+			lookups[name] = sha
+		} else {
+			scripts[path] = sha
+		}
+	}
+	return scripts, lookups, nil
+}
+
+func (s *Store) contents(ctx context.Context, shas map[string]string) (out map[string][]byte, err error) {
+	if shas == nil {
+		return nil, nil
+	}
+	out = make(map[string][]byte, len(shas))
 	for path, sha := range shas {
-		if set.Scripts[path], err = s.document(ctx, sha); err != nil {
+		if out[path], err = s.document(ctx, sha); err != nil {
 			return nil, err
 		}
 	}
-	return set, nil
+	return out, nil
 }
 
 func (s *Store) document(ctx context.Context, sha string) ([]byte, error) {

@@ -63,14 +63,17 @@ type AuditEntry struct {
 	// number.
 	Attempts map[int]string `json:"attempts,omitempty"`
 	Messages []string       `json:"messages,omitempty"`
+	Snapshot string         `json:"snapshot,omitempty"` // salted digest of the record that was read
 	// Events are those that were pruned.
 	Events []string `json:"events,omitempty"`
 	// Heads are the ends of the chains before, by name: a chain that is shorter
 	// has lost rows.
 	Heads map[string]Head `json:"heads,omitempty"`
-	// EventSeq and DeliverySeq are the newest rows that an older version wrote.
+	// These are the newest rows that an older version wrote.
 	EventSeq    int64 `json:"event_seq,omitempty"`
 	DeliverySeq int64 `json:"delivery_seq,omitempty"`
+	ActSeq      int64 `json:"act_seq,omitempty"`
+	AcceptedSeq int64 `json:"accepted_seq,omitempty"`
 }
 
 // Head is the end of a chain.
@@ -105,11 +108,12 @@ func (s *Store) auditBegins(ctx context.Context) (start, older *AuditEntry, err 
 			return err
 		}
 		older = &AuditEntry{Kind: auditBefore}
-		return read(`select coalesce((select max(seq) from events), 0), coalesce((select max(seq) from deliveries), 0)`, func(r row) {
-			older.EventSeq, older.DeliverySeq = r.int(0), r.int(1)
+		return read(`select coalesce((select max(seq) from events), 0), coalesce((select max(seq) from deliveries), 0),
+			coalesce((select max(seq) from acts), 0), coalesce((select max(seq) from accepted), 0)`, func(r row) {
+			older.EventSeq, older.DeliverySeq, older.ActSeq, older.AcceptedSeq = r.int(0), r.int(1), r.int(2), r.int(3)
 		})
 	})
-	if older != nil && older.EventSeq == 0 {
+	if older != nil && older.EventSeq == 0 && older.AcceptedSeq == 0 {
 		older = nil
 	}
 	if err != nil {
@@ -205,6 +209,7 @@ type mark struct {
 	attempts []*core.Attempt
 	contents []core.Content
 	shaped   bool
+	snapshot *core.Snapshot
 }
 
 func (t *trail) add(e *AuditEntry) {
@@ -251,6 +256,9 @@ func (t *trail) shaped(seq int64, contents []core.Content) {
 	m.shaped, m.contents = true, contents
 }
 
+// enriched notes a delivery whose record was read.
+func (t *trail) enriched(seq int64, snapshot *core.Snapshot) { t.mark(seq).snapshot = snapshot }
+
 func (t *trail) mark(seq int64) *mark {
 	if t.marks == nil {
 		t.marks = map[int64]*mark{}
@@ -290,6 +298,8 @@ const (
 	auRoute
 	auState
 	auCode
+	auEventSeq
+	auHook
 )
 
 // delivery notes the newest version of one: auditDeliveryColumns.
@@ -303,6 +313,9 @@ func (t *trail) delivery(r row) {
 				e.Attempts = make(map[int]string, len(m.attempts))
 			}
 			e.Attempts[a.N] = digest(salt, attemptValues(a)...)
+		}
+		if m.snapshot != nil {
+			e.Snapshot = digest(salt, snapshotValues(m.snapshot)...)
 		}
 		if m.shaped {
 			for n, c := range m.contents {
@@ -346,6 +359,7 @@ func (e *AuditEntry) appendDelivery(b []byte) []byte {
 		text, _ := json.Marshal(e.Messages)
 		b = append(append(b, `,"messages":`...), text...)
 	}
+	b = appendField(b, "snapshot", e.Snapshot)
 	return append(b, '}')
 }
 
@@ -382,6 +396,9 @@ func messageValues(n int, c core.Content) []any {
 	}
 	return []any{int64(n), clean(c.ContentType), headers, []byte(c.Key), []byte(c.Path), blob(c.Payload)}
 }
+
+// snapshotValues are the columns of a snapshot, but for its delivery.
+func snapshotValues(s *core.Snapshot) []any { return []any{s.ReadAt.UnixMicro(), blob(s.Record)} }
 
 // eventValues are the columns of an event that hold no contents.
 func eventValues(ev *core.Event, refused [3]string) []any {

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -255,19 +256,27 @@ func TestStats(t *testing.T) {
 // waits and one that has ended.
 func version1(t *testing.T, url string) {
 	t.Helper()
+	older(t, url, 1)
+}
+
+// older makes one with the schema of a version.
+func older(t *testing.T, url string, version int64) {
+	t.Helper()
 	var db *sql.DB
 	dialect, folder := goose.DialectPostgres, "postgres"
+	literal := func(text string) string { return fmt.Sprintf(`'\x%x'`, text) }
 	if path, ok := strings.CutPrefix(url, "sqlite:"); ok {
 		var err error
 		if db, err = sql.Open("sqlite", fileURI(path)); err != nil {
 			t.Fatal(err)
 		}
 		dialect, folder = goose.DialectSQLite3, "sqlite"
+		literal = func(text string) string { return fmt.Sprintf("x'%x'", text) }
 	} else {
 		db = openSQL(t, url)
 	}
 	defer func() { _ = db.Close() }()
-	upTo1(t, dialect, folder, db)
+	upTo(t, dialect, folder, db, version)
 	now := time.Now().UnixMicro()
 	for i, d := range []struct{ state, head, due, ended string }{
 		{"waiting", "1", fmt.Sprint(now), "null"},
@@ -280,6 +289,9 @@ func version1(t *testing.T, url string) {
 					created_at, updated_at, ended_at)
 				select 'd%d', seq, 'study-a', 'r', 'lane-%d', %s, %s, '%s', %s, 0, 1, 0, 2, '', '', %d, %d, %s from events where id = 'e%d'`,
 				i, i, d.head, d.head, d.state, d.due, now, now, d.ended, i),
+			fmt.Sprintf("insert into acts (at, actor, act, delivery_seq, reason, was, now) values (%d, 'anna', 'retry', 1, '', 'dead', 'queued')", now+int64(i)),
+			fmt.Sprintf("insert into accepted (node, revision, config_sha, scripts, at) values ('n', 'r%d', '%x', '{}', %d)", i, sha256.Sum256(fmt.Append(nil, i)), now+int64(i)),
+			fmt.Sprintf("insert into documents (sha, content, at) values ('%x', %s, %d)", sha256.Sum256(fmt.Append(nil, i)), literal(fmt.Sprint(i)), now),
 		} {
 			if _, err := db.Exec(text); err != nil {
 				t.Fatal(err)
@@ -332,6 +344,47 @@ func TestMigrationFromVersion1(t *testing.T) {
 		if n := number(t, s, "select count(*) from events where pruned = 0 and salt is null and revision = ''"); n != 2 {
 			t.Error("events of before:", n)
 		}
+		// What is new stands beside what the audit cannot tell of.
+		if err := s.Accept(t.Context(), Set{Node: "n", Revision: "new", Config: []byte("new")}); err != nil {
+			t.Fatal(err)
+		}
+		if v := verified(t, s); len(v.Findings) > 0 || v.Before != 7 { // 2 events, acts and sets; d0 has a version since
+			t.Errorf("%+v", v)
+		}
+	})
+}
+
+// A journal from before records were read takes them, for what it held as well.
+func TestMigrationFromVersion2(t *testing.T) {
+	onDurable(t, func(t *testing.T, url string) {
+		older(t, url, 2)
+		if _, err := OpenReader(t.Context(), url); err == nil || !strings.Contains(err.Error(), "its schema has version 2 and this Hookline reads 3") {
+			t.Error(err)
+		}
+		s := open(t, Options{URL: url})
+		if path, ok := strings.CutPrefix(url, "sqlite:"); ok {
+			old, err := Inspect(t.Context(), Options{URL: "sqlite:" + path + ".before-v3.bak"}, false)
+			if err != nil || old.Have != 2 {
+				t.Errorf("the copy from before: %+v, %v", old, err)
+			}
+		}
+		got := claim(t, s, "r", 9)
+		if len(got) != 1 || got[0].ID != "d0" {
+			t.Fatalf("claimed %+v", got)
+		}
+		got[0].Snapshot, got[0].Contents = &core.Snapshot{Record: []byte("{}"), ReadAt: time.Now()}, []core.Content{{Payload: []byte("x")}}
+		if err := s.Shaped(t.Context(), got[0]); err != nil {
+			t.Fatal(err)
+		}
+		if p := settle(t, s, got[0], delivered); p.err != nil {
+			t.Fatal(p.err)
+		}
+		if n := number(t, s, "select count(*) from snapshots where hook = 'study-a'"); n != 1 {
+			t.Errorf("%d snapshots", n)
+		}
+		if v := verified(t, s); len(v.Findings) > 0 {
+			t.Error(v.Findings)
+		}
 	})
 }
 
@@ -344,13 +397,13 @@ func openSQL(t *testing.T, url string) *sql.DB {
 	return pgSQL(config)
 }
 
-func upTo1(t *testing.T, dialect goose.Dialect, folder string, db *sql.DB) {
+func upTo(t *testing.T, dialect goose.Dialect, folder string, db *sql.DB, version int64) {
 	t.Helper()
 	p, err := provider(dialect, folder, db)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.UpTo(t.Context(), 1); err != nil {
+	if _, err := p.UpTo(t.Context(), version); err != nil {
 		t.Fatal(err)
 	}
 }

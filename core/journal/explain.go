@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/hookline/hookline/core"
 )
 
 // Traces are what the journal holds of an event beside [Store.Event] and
@@ -17,8 +19,10 @@ type Traces struct {
 	Body       []byte // as it came; nil if it was pruned
 	BodyPruned bool
 	SentPruned bool // the messages, and what the targets answered
+	ReadPruned bool // the records
 
 	Sent map[string][]SentMessage // by delivery, of those that were shaped
+	Read map[string]core.Snapshot // by delivery, of those that were enriched
 
 	// Changes are what the audit says of the event, in the order of time. It was
 	// looked through to its end, unless Until says how far.
@@ -52,11 +56,12 @@ const (
 // Traces reads what else is known of an event. Its contents are all in memory
 // then. The error may be [ErrNotFound].
 func (s *Store) Traces(ctx context.Context, ev *EventDetail) (*Traces, error) {
-	t := &Traces{Sent: map[string][]SentMessage{}}
+	t := &Traces{Sent: map[string][]SentMessage{}, Read: map[string]core.Snapshot{}}
 	found := false
 	err := s.read(ctx, qTraceEvent, []any{ev.ID}, func(r row) {
 		found = true
-		t.BodyPruned, t.SentPruned = r.int(0)&1 != 0, r.int(0)&2 != 0
+		t.BodyPruned, t.SentPruned = r.int(0)&prunedBody != 0, r.int(0)&prunedSent != 0
+		t.ReadPruned = r.int(0)&prunedRecord != 0
 	})
 	switch {
 	case err != nil:
@@ -70,6 +75,12 @@ func (s *Store) Traces(ctx context.Context, ev *EventDetail) (*Traces, error) {
 		}
 	}
 	if err := s.sent(ctx, ev.ID, t); err != nil {
+		return nil, err
+	}
+	err = s.read(ctx, qTraceRecord, []any{ev.ID}, func(r row) {
+		t.Read[r.str(0)] = core.Snapshot{ReadAt: r.time(1), Record: slices.Clone(r.bytes(2))}
+	})
+	if err != nil {
 		return nil, err
 	}
 	return t, s.changes(ctx, ev, t)
@@ -131,13 +142,15 @@ func (s *Store) changes(ctx context.Context, ev *EventDetail, t *Traces) error {
 	return nil
 }
 
-// PastSet is an accepted set, with digests in the place of the scripts.
+// PastSet is an accepted set, with digests in the place of the scripts and of the
+// lookup files.
 type PastSet struct {
 	Node       string
 	Revision   string
 	Config     []byte
 	ConfigSHA  string
 	Scripts    map[string]string // path as configured -> SHA-256
+	Lookups    map[string]string // file name -> SHA-256
 	AcceptedAt time.Time
 	// Replaced is when the node took the next one with another revision, whose that
 	// is. Zero: it has not.
@@ -160,7 +173,7 @@ func (s *Store) SetOf(ctx context.Context, revision string, at time.Time) (*Past
 	if set == nil {
 		return nil, fmt.Errorf("an accepted configuration of revision %s: %w", revision, ErrNotFound)
 	}
-	if err := json.Unmarshal(scripts, &set.Scripts); err != nil {
+	if set.Scripts, set.Lookups, err = documents(scripts); err != nil {
 		return nil, fmt.Errorf("journal: accepted configuration %s: its list of scripts: %w", revision, err)
 	}
 	if set.Config, err = s.document(ctx, set.ConfigSHA); err != nil {

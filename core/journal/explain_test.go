@@ -80,6 +80,76 @@ func TestTraces(t *testing.T) {
 	})
 }
 
+// A snapshot goes with what was shaped, or with a settlement of what was not; a later
+// run of the same delivery replaces it.
+func TestSnapshots(t *testing.T) {
+	onEach(t, func(t *testing.T, url string) {
+		s := open(t, Options{URL: url})
+		ctx := context.Background()
+		ev := newEvent("435")
+		var all []*core.Placement
+		for _, route := range []string{"shaped", "skipped", "failed", "plain"} {
+			p := place(ev, route, true)
+			p.Shape = core.ShapeOpen
+			all = append(all, p)
+		}
+		if err := s.Begin(ctx, &core.Entry{Event: ev, Deliveries: all}); err != nil {
+			t.Fatal(err)
+		}
+		read := func(text string) *core.Snapshot {
+			return &core.Snapshot{Record: []byte(text), ReadAt: time.UnixMicro(time.Now().UnixMicro()).UTC()}
+		}
+		want := map[string]*core.Snapshot{all[0].ID: read("one"), all[1].ID: read("two"), all[2].ID: read("three")}
+		for _, p := range all {
+			p.Snapshot = want[p.ID]
+		}
+		all[0].Contents, all[3].Contents = []core.Content{{Payload: []byte("x")}}, []core.Content{{Payload: []byte("y")}}
+		for _, p := range []*core.Placement{all[0], all[3]} {
+			if err := s.Shaped(ctx, p.Delivery); err != nil {
+				t.Fatal(err)
+			}
+			settle(t, s, p.Delivery, delivered)
+		}
+		settle(t, s, all[1].Delivery, core.Settlement{State: core.StateSkipped, Code: core.Skipped})
+		settle(t, s, all[2].Delivery, core.Settlement{State: core.StateDead, Code: core.TransformFailed})
+		check := func() {
+			t.Helper()
+			detail, err := s.Event(ctx, ev.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := s.Traces(ctx, detail)
+			if err != nil || len(got.Read) != len(want) {
+				t.Fatalf("%+v %v", got, err)
+			}
+			for id, w := range want {
+				if g := got.Read[id]; string(g.Record) != string(w.Record) || !g.ReadAt.Equal(w.ReadAt) {
+					t.Errorf("%s: %+v, want %+v", id, g, w)
+				}
+			}
+		}
+		check()
+
+		if res, err := s.Retry(ctx, "anna", "the script is mended", []string{all[2].ID}); err != nil || !res[0].OK {
+			t.Fatal(res, err)
+		}
+		again, err := s.Claim(ctx, "failed", false, 1)
+		if err != nil || len(again) != 1 || again[0].Shape != core.ShapeOpen {
+			t.Fatal(again, err)
+		}
+		want[all[2].ID] = read("three, later")
+		again[0].Snapshot, again[0].Contents = want[all[2].ID], []core.Content{{Payload: []byte("z")}}
+		if err := s.Shaped(ctx, again[0]); err != nil {
+			t.Fatal(err)
+		}
+		settle(t, s, again[0], delivered)
+		check()
+		if v := verified(t, s); len(v.Findings) > 0 {
+			t.Error(v.Findings)
+		}
+	})
+}
+
 func TestTracesOfPruned(t *testing.T) {
 	s := open(t, Options{URL: "memory:"})
 	unaudited.Store(s, true)

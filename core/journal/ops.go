@@ -240,6 +240,16 @@ func messageSteps(d *core.Delivery, isNew bool, owner string) []step {
 	return steps
 }
 
+// snapshotStep writes the record that was read for a delivery that owner runs. kept
+// is set if it was.
+func snapshotStep(d *core.Delivery, owner string, kept *bool) step {
+	return step{
+		q: qSnapshotInsert, args: append(snapshotValues(d.Snapshot), d.Seq, owner),
+		row: func(row) { *kept = true },
+		did: func(_, changed int64, _ time.Time) { *kept = changed > 0 },
+	}
+}
+
 // Shaped implements [core.Journal].
 func (s *Store) Shaped(ctx context.Context, d *core.Delivery) error {
 	shape := d.Shape
@@ -247,7 +257,7 @@ func (s *Store) Shaped(ctx context.Context, d *core.Delivery) error {
 		shape = core.ShapeMessages
 	}
 	owner := s.owner()
-	var ours bool
+	var ours, kept bool
 	steps := append([]step{
 		{
 			q: qShape, args: []any{int64(shape), d.Script, d.Revision, d.Seq, owner},
@@ -255,14 +265,20 @@ func (s *Store) Shaped(ctx context.Context, d *core.Delivery) error {
 		},
 		{q: qUnshape, args: []any{d.ID, owner}},
 	}, messageSteps(d, false, owner)...)
+	if d.Snapshot != nil {
+		steps = append(steps, snapshotStep(d, owner, &kept))
+	}
 	for i := range steps[1:] {
 		steps[1+i].when = func() bool { return ours }
 	}
 	err := s.writer.do(ctx, &op{
-		name: "shape of delivery " + d.ID, steps: steps, reset: func() { ours = false },
+		name: "shape of delivery " + d.ID, steps: steps, reset: func() { ours, kept = false, false },
 		audit: func(t *trail) {
 			if ours {
 				t.shaped(d.Seq, d.Contents)
+			}
+			if kept {
+				t.enriched(d.Seq, d.Snapshot)
 			}
 		},
 	})
@@ -292,9 +308,9 @@ func promoteSteps(lane string, when func() bool, found func(core.Promotion)) []s
 
 // Settle implements [core.Journal].
 func (s *Store) Settle(d *core.Delivery, set core.Settlement) {
-	var ours bool
+	var ours, kept bool
 	var next core.Promotion
-	owner := s.owner()
+	owner, snapshot := s.owner(), d.Snapshot
 	open := isOpen(set.State)
 	blocks := open || set.Blocks
 	var due, ended any
@@ -304,9 +320,12 @@ func (s *Store) Settle(d *core.Delivery, set core.Settlement) {
 	if !open {
 		ended = int64(0)
 	}
-	steps := make([]step, 0, len(set.Attempts)+2)
+	steps := make([]step, 0, len(set.Attempts)+3)
 	for i := range set.Attempts {
 		steps = append(steps, attemptStep(d.Seq, owner, &set.Attempts[i]))
+	}
+	if d.Snapshot != nil && d.Shape == core.ShapeOpen { // otherwise it was written with the shape
+		steps = append(steps, snapshotStep(d, owner, &kept))
 	}
 	steps = append(steps, step{
 		q: qSettle,
@@ -318,11 +337,14 @@ func (s *Store) Settle(d *core.Delivery, set core.Settlement) {
 		did: func(_, changed int64, _ time.Time) { ours = changed > 0 },
 	})
 	o := &op{
-		name: "outcome of delivery " + d.ID, calm: set.Calm, reset: func() { ours, next = false, core.Promotion{} },
+		name: "outcome of delivery " + d.ID, calm: set.Calm, reset: func() { ours, kept, next = false, false, core.Promotion{} },
 		audit: func(t *trail) {
 			if ours {
 				t.attempted(d.Seq, set.Attempts)
 				t.touch(next.Seq)
+			}
+			if kept {
+				t.enriched(d.Seq, snapshot)
 			}
 		},
 	}

@@ -12,20 +12,23 @@ import (
 const (
 	prunedBody = 1 // what came
 	prunedSent = 2 // what was sent, and what the targets answered
+	// prunedRecord is set where there was one.
+	prunedRecord = 4 // what was read from TrialKit
 )
 
 // What can be pruned of an event.
 const (
 	PrunePayloads = "payloads" // the body that came
 	PruneSent     = "sent"     // messages, and the targets' answers and words
+	PruneEnriched = "enriched" // the records that were read
 	PruneEvents   = "events"   // all of it
 )
 
 // Retention says how long what a hook has taken in is kept, counted from when it
 // came. Zero is for ever.
 type Retention struct {
-	Hook                   string
-	Payloads, Sent, Events time.Duration
+	Hook                             string
+	Payloads, Sent, Enriched, Events time.Duration
 }
 
 // Pruned is what was pruned of a hook's events, or would be.
@@ -49,6 +52,7 @@ func (r Retention) kinds() (all []pruneKind) {
 		{r.Hook, PruneEvents, 0, r.Events}, // first: its parts need not be pruned by themselves
 		{r.Hook, PrunePayloads, prunedBody, r.Payloads},
 		{r.Hook, PruneSent, prunedSent, r.Sent},
+		{r.Hook, PruneEnriched, prunedRecord, r.Enriched},
 	} {
 		if k.limit > 0 {
 			all = append(all, k)
@@ -132,7 +136,7 @@ func (s *Store) prune(ctx context.Context, k pruneKind, dry bool, p *Pruned) err
 		return err
 	}
 	err = s.goOn(ctx, k, dry, st, p)
-	if dry {
+	if dry || k.what == PruneEnriched {
 		return err
 	}
 	// Also when it was cut off: the next one goes on from there.
@@ -155,6 +159,9 @@ func (s *Store) prune(ctx context.Context, k pruneKind, dry bool, p *Pruned) err
 // progress is where to go on. Another node may have come further.
 func (s *Store) progress(ctx context.Context, k pruneKind, dry bool) (*pruneState, error) {
 	var upto int64
+	if k.what == PruneEnriched { // what was pruned is not found again
+		return &pruneState{}, nil
+	}
 	err := s.read(ctx, qPruneFrom, []any{k.hook, k.what}, func(r row) { upto = r.int(0) })
 	if err != nil {
 		return nil, err
@@ -208,6 +215,9 @@ type seen struct {
 // is as it was.
 func (s *Store) pruneSome(ctx context.Context, k pruneKind, dry bool, st *pruneState, p *Pruned, again []int64) (more bool, err error) {
 	q, args := qPruneNext, []any{k.hook, flag(k.flag == 0), st.at, int64(pruneLook)}
+	if k.what == PruneEnriched {
+		q = qPruneRecords
+	}
 	if again != nil {
 		q, args = qPruneAgain, []any{k.hook, flag(k.flag == 0), list(again)}
 	}
@@ -349,11 +359,14 @@ func (k pruneKind) steps(seqs []int64, ids []string, keys [][]byte) (steps []ste
 			step{q: qPruneReplies, args: []any{blob(nil), of}},
 			step{q: qPruneSent, args: []any{of}},
 		)
+	case PruneEnriched:
+		steps = append(steps, step{q: qPruneSnapshots, args: []any{of}}, step{q: qPruneEnriched, args: []any{of}})
 	case PruneEvents:
 		steps = append(steps,
 			step{q: qPruneActs, args: []any{named}},
 			step{q: qPruneOldActs, args: []any{of}},
 			step{q: qPruneMessages, args: []any{of}},
+			step{q: qPruneSnapshots, args: []any{of}},
 			step{q: qPruneAttempts, args: []any{of}},
 			step{q: qPruneDeliveries, args: []any{of}},
 			step{q: qPruneAnswers, args: []any{of}},

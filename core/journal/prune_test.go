@@ -167,6 +167,104 @@ func TestPruneParts(t *testing.T) {
 	})
 }
 
+// enrichedAged is aged on a route that enriches.
+func enrichedAged(t *testing.T, s *Store, record string, age time.Duration) *core.Delivery {
+	t.Helper()
+	ev := newEvent(record)
+	ev.Stamp(hook, time.UnixMicro(time.Now().Add(-age).UnixMicro()))
+	p := place(ev, "r", true)
+	p.Shape = core.ShapeOpen
+	if err := s.Begin(context.Background(), &core.Entry{Event: ev, Deliveries: []*core.Placement{p}}); err != nil {
+		t.Fatal(err)
+	}
+	p.Snapshot = &core.Snapshot{Record: []byte(`{"read":1}`), ReadAt: time.Now()}
+	p.Contents = []core.Content{{Payload: []byte("sent")}}
+	if err := s.Shaped(context.Background(), p.Delivery); err != nil {
+		t.Fatal(err)
+	}
+	if got := settle(t, s, p.Delivery, delivered); got.err != nil {
+		t.Fatal(got.err)
+	}
+	return p.Delivery
+}
+
+func TestPruneEnriched(t *testing.T) {
+	onEach(t, func(t *testing.T, url string) {
+		s := open(t, Options{URL: url})
+		ctx := context.Background()
+		plain := aged(t, s, hook, "1", 3*pruneDay, delivered)
+		d, second := enrichedAged(t, s, "2", 3*pruneDay), enrichedAged(t, s, "3", 3*pruneDay)
+		young := enrichedAged(t, s, "4", pruneDay)
+		const state = "select pruned * 10 + case when salt is null then 0 else 1 end from events where id = $1"
+		of := func(d *core.Delivery) int64 { return number(t, s, state, d.Event.ID) }
+
+		// The salt stays as long as a snapshot has a digest.
+		contents := Retention{Hook: hook.Name, Payloads: 2 * pruneDay, Sent: 2 * pruneDay}
+		prune(t, s, false, contents)
+		if of(plain) != 30 || of(d) != 31 || of(second) != 31 || of(young) != 1 {
+			t.Fatalf("pruned and salt: %d %d %d %d", of(plain), of(d), of(second), of(young))
+		}
+		records := Retention{Hook: hook.Name, Enriched: 2 * pruneDay}
+		want := []Pruned{{hook.Name, PruneEnriched, 2, 0}}
+		for range 2 {
+			if got := prune(t, s, true, records); !slices.Equal(got, want) {
+				t.Fatalf("dry: %+v", got)
+			}
+		}
+		if got := prune(t, s, false, records); !slices.Equal(got, want) {
+			t.Fatalf("%+v", got)
+		}
+		if of(plain) != 30 || of(d) != 70 || of(young) != 1 || number(t, s, "select count(*) from snapshots") != 1 {
+			t.Fatalf("pruned and salt: %d %d %d", of(plain), of(d), of(young))
+		}
+		if got := prune(t, s, false, records); got[0].Events != 0 {
+			t.Fatalf("again: %+v", got)
+		}
+		if lines := auditOf(t, s, `"t":"prune"`, `"what":"enriched"`); len(lines) != 1 || !strings.Contains(lines[0], d.Event.ID) || strings.Contains(lines[0], plain.Event.ID) {
+			t.Errorf("audit: %q", lines)
+		}
+		detail, err := s.Event(ctx, d.Event.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := s.Traces(ctx, detail); err != nil || !got.ReadPruned || len(got.Read) != 0 {
+			t.Errorf("%+v %v", got, err)
+		}
+
+		// The other order, and a replay in between: what it reads is used and not kept.
+		e := enrichedAged(t, s, "5", 3*pruneDay)
+		prune(t, s, false, records)
+		if of(e) != 41 {
+			t.Fatalf("pruned and salt: %d", of(e))
+		}
+		res, err := s.Replay(ctx, "anna", "why", []string{e.ID}, Replay{Reshape: true})
+		if err != nil || !res[0].OK {
+			t.Fatal(res, err)
+		}
+		again, err := s.Claim(ctx, "r", false, 1)
+		if err != nil || len(again) != 1 {
+			t.Fatal(again, err)
+		}
+		again[0].Snapshot, again[0].Contents = d.Snapshot, []core.Content{{Payload: []byte("sent")}}
+		if err := s.Shaped(ctx, again[0]); err != nil {
+			t.Fatal(err)
+		}
+		settle(t, s, again[0], delivered)
+		if n := number(t, s, "select count(*) from snapshots"); n != 1 {
+			t.Errorf("%d snapshots", n)
+		}
+		prune(t, s, false, contents)
+		if of(e) != 70 {
+			t.Errorf("pruned and salt: %d", of(e))
+		}
+		enrichedAged(t, s, "6", 0)
+		prune(t, s, false, Retention{Hook: hook.Name, Events: pruneDay})
+		if n := number(t, s, "select count(*) from snapshots"); n != 1 {
+			t.Errorf("%d snapshots after their events went", n)
+		}
+	})
+}
+
 func TestPruneEvents(t *testing.T) {
 	onEach(t, func(t *testing.T, url string) {
 		s := open(t, Options{URL: url})

@@ -19,6 +19,7 @@ const (
 	qShape          query = "shape"
 	qUnshape        query = "unshape"
 	qMessageInsert  query = "message insert"
+	qSnapshotInsert query = "snapshot insert"
 	qAttemptInsert  query = "attempt insert"
 	qSettle         query = "settle"
 	qSettled        query = "settled"
@@ -88,6 +89,9 @@ const (
 	qPruneBody       query = "prune body"
 	qPruneSent       query = "prune sent"
 	qPruneMessages   query = "prune messages"
+	qPruneRecords    query = "prune snapshots of an age"
+	qPruneEnriched   query = "prune enriched"
+	qPruneSnapshots  query = "prune snapshots"
 	qPruneReplies    query = "prune replies"
 	qPruneAttempts   query = "prune attempts"
 	qPruneActs       query = "prune acts"
@@ -99,6 +103,7 @@ const (
 
 	qTraceEvent   query = "trace of event"
 	qTraceSent    query = "trace of messages"
+	qTraceRecord  query = "trace of snapshots"
 	qTraceSeqs    query = "trace of audit, its ends"
 	qTraceAudit   query = "trace of audit"
 	qTraceAuditAt query = "trace of audit, a time"
@@ -116,6 +121,8 @@ const (
 	pruneOpen   = `exists (select 1 from deliveries d where d.event_seq = e.seq and d.open = 1)`
 	pruneNewest = `(e.seq = (select max(seq) from events)
 		or e.seq = (select event_seq from deliveries order by seq desc limit 1))`
+	// enriched: a snapshot of the event is kept, whose digest needs the salt.
+	enriched     = `exists (select 1 from snapshots s where s.hook = events.hook and s.event_seq = events.seq)`
 	deliveriesOf = `(select seq from deliveries where event_seq in {ints $1})`
 )
 
@@ -128,9 +135,13 @@ const (
 	deliveryExtra   = `d.hook, d.head, d.open, d.due_at, d.owner, d.code, d.reason, d.position, d.created_at, d.updated_at, d.ended_at, d.origin`
 	headOf          = `(select 1 from deliveries where lane = $5 and head = 1)`
 	// auditDeliveryColumns: what needs a name first, contents and their salt last.
-	auditDeliveryColumns = `d.seq, d.version, d.id, e.id, d.route, d.state, d.code,
+	auditDeliveryColumns = deliveryFirst + `e.id` + deliveryThen + `e.salt`
+	// deliveryAlone has the same columns without those of the event.
+	deliveryAlone = deliveryFirst + `''` + deliveryThen + `null`
+	deliveryFirst = `d.seq, d.version, d.id, `
+	deliveryThen  = `, d.route, d.state, d.code,
 		d.event_seq, d.hook, d.lane, d.head, d.open, d.owner, d.due_at, d.wait, d.attempts, d.begun_at, d.sent, d.shape, d.script, d.revision,
-		d.created_at, d.updated_at, d.ended_at, d.origin, d.reason, d.position, e.salt`
+		d.created_at, d.updated_at, d.ended_at, d.origin, d.reason, d.position, `
 	// nextOfLane is the first of those that wait behind a lane's head.
 	nextOfLane = `(select seq from deliveries where lane = $1 and open = 1 and head = 0 order by seq limit 1)`
 )
@@ -178,6 +189,13 @@ var queries = map[query]string{
 		select seq, $1, $2, $3, $4, $5, $6 from deliveries
 		where id = $7 and ($8 = 1 or state = 'running' and owner = $9)`,
 
+	// Before settle, as the attempts. Of one event the delivery's newest is kept. What
+	// is older than retention.enriched, and was retried, is used but not kept.
+	qSnapshotInsert: `insert into snapshots (delivery_seq, event_seq, hook, read_at, record)
+		select d.seq, d.event_seq, d.hook, $1, $2 from deliveries d join events e on e.seq = d.event_seq
+		where d.seq = $3 and d.state = 'running' and d.owner = $4 and (e.pruned & 4) = 0
+		on conflict (delivery_seq) do update set read_at = excluded.read_at, record = excluded.record
+		{returning delivery_seq}`,
 	// Before settle, which ends what it looks for. The same attempt is kept once.
 	qAttemptInsert: `insert into attempts (delivery_seq, n, message, started_at, took_us, effect, code,
 			target_status, reply_type, reply, truncated, retry_after_us, detail)
@@ -339,7 +357,11 @@ var queries = map[query]string{
 	qPruneUpto: `insert into pruned (hook, what, upto) values ($1, $2, $3)
 		on conflict (hook, what) do update set
 			upto = case when excluded.upto > pruned.upto then excluded.upto else pruned.upto end`,
-	qPruneNext:  pruneColumns + ` where e.seq > $3 order by e.seq limit $4`,
+	qPruneNext: pruneColumns + ` where e.seq > $3 order by e.seq limit $4`,
+	// From the oldest snapshot that is left: there is no progress to keep.
+	qPruneRecords: pruneColumns + ` where e.seq in
+			(select distinct event_seq from snapshots where hook = $1 and event_seq > $3 order by event_seq limit $4)
+		order by e.seq`,
 	qPruneAgain: pruneColumns + ` where e.seq in {ints $3} order by e.seq`,
 	qPruneDue: `select e.seq, e.id from events e
 		where e.hook = $1 and e.seq in {ints $2} and (e.pruned & $3) = 0 and e.received_at <= {now} - $4
@@ -348,11 +370,16 @@ var queries = map[query]string{
 	qPruneLanes: `select distinct lane from deliveries where event_seq in {ints $1}`,
 	qPruneKeys: `select key from keys
 		where expires_at <= (select received_at from events where seq = $1) + $2 and event_id in {texts $3}`,
-	qPruneBody: `update events set body = $1, pruned = pruned | 1, salt = case when (pruned & 2) = 2 then null else salt end
+	qPruneBody: `update events set body = $1, pruned = pruned | 1,
+			salt = case when (pruned & 2) = 2 and not ` + enriched + ` then null else salt end
 		where seq in {ints $2}`,
-	qPruneSent: `update events set pruned = pruned | 2, salt = case when (pruned & 1) = 1 then null else salt end
+	qPruneSent: `update events set pruned = pruned | 2,
+			salt = case when (pruned & 1) = 1 and not ` + enriched + ` then null else salt end
 		where seq in {ints $1}`,
-	qPruneMessages: `delete from messages where delivery_seq in ` + deliveriesOf,
+	qPruneEnriched: `update events set pruned = pruned | 4, salt = case when (pruned & 3) = 3 then null else salt end
+		where seq in {ints $1}`,
+	qPruneSnapshots: `delete from snapshots where delivery_seq in ` + deliveriesOf,
+	qPruneMessages:  `delete from messages where delivery_seq in ` + deliveriesOf,
 	qPruneReplies: `update attempts set reply = $1, detail = ''
 		where delivery_seq in (select seq from deliveries where event_seq in {ints $2})`,
 	qPruneAttempts:   `delete from attempts where delivery_seq in ` + deliveriesOf,
@@ -366,6 +393,8 @@ var queries = map[query]string{
 	qTraceSent: `select d.id, m.n, m.content_type, m.headers, m.key, m.path, m.payload
 		from messages m join deliveries d on d.seq = m.delivery_seq
 		where d.event_seq = (select seq from events where id = $1) order by m.delivery_seq, m.n`,
+	qTraceRecord: `select d.id, s.read_at, s.record from snapshots s join deliveries d on d.seq = s.delivery_seq
+		where d.event_seq = (select seq from events where id = $1)`,
 	qTraceSeqs: `select coalesce((select min(seq) from (select seq from audit where at >= $1 order by at limit 100) s), 0),
 		coalesce((select max(seq) from audit), 0)`,
 	qTraceAudit:   `select at, entries from audit where seq >= $1 and seq < $2 and {holds entries $3} order by seq`,

@@ -153,7 +153,7 @@ func TestAccepted(t *testing.T) {
 		old := Set{Node: "n", Revision: "1", Config: []byte("a"), Scripts: map[string][]byte{"x.js": []byte("same")}}
 		set := Set{Node: "n", Revision: "2", Config: []byte("b\x00"), Scripts: map[string][]byte{
 			"x.js": []byte("same"), "y/z.js": []byte("same"), "e.js": {},
-		}}
+		}, Lookups: map[string][]byte{"sites.csv": []byte("a,b\n"), "same.json": []byte("same")}}
 		for _, a := range []Set{old, set, {Node: "other", Revision: "3"}} {
 			if err := s.Accept(ctx, a); err != nil {
 				t.Fatal(err)
@@ -291,7 +291,7 @@ func TestNewerSchema(t *testing.T) {
 		}
 		_ = s.Close()
 		var newer *NewerSchemaError
-		if _, err := Open(context.Background(), Options{URL: url}); !errors.As(err, &newer) || newer.Have != 99 || newer.Know != 2 {
+		if _, err := Open(context.Background(), Options{URL: url}); !errors.As(err, &newer) || newer.Have != 99 || newer.Know != 3 {
 			t.Fatal(err)
 		}
 	})

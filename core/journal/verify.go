@@ -2,24 +2,14 @@ package journal
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
-	"database/sql"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"maps"
-	"net/url"
-	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 )
 
 // Finding is something in the journal that is not as it was written.
@@ -63,101 +53,6 @@ func (s *Store) Verify(ctx context.Context) (v *Verification, err error) {
 	return v, asTrouble(err)
 }
 
-// Export writes the audit rows that were written since and before until, one JSON
-// object each, the oldest first.
-func (s *Store) Export(ctx context.Context, w io.Writer, since, until time.Time) error {
-	return asTrouble(s.engine.snapshot(ctx, func(read snapshot) error { return export(read, w, since, until) }))
-}
-
-// Reader reads a journal that it does not open for writing: one that a daemon
-// uses, or a copy.
-type Reader struct {
-	engine interface {
-		snapshot(ctx context.Context, f func(snapshot) error) error
-		close() error
-	}
-}
-
-// OpenReader opens a journal to look at it. Nothing in it is changed.
-func OpenReader(ctx context.Context, rawURL string) (*Reader, error) {
-	kind, path, _ := strings.Cut(rawURL, ":")
-	switch kind {
-	case "sqlite":
-		if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
-			return nil, fmt.Errorf("journal: there is no file %s: write sqlite: and the path of a journal", path)
-		}
-		path, err := filepath.Abs(path)
-		if err != nil {
-			return nil, fmt.Errorf("journal: %w", err)
-		}
-		query := url.Values{"mode": {"ro"}, "_pragma": {fmt.Sprintf("busy_timeout(%d)", busyWait.Milliseconds())}}
-		if _, err := os.Stat(path + "-wal"); errors.Is(err, os.ErrNotExist) {
-			if used, _ := userOf(path + ".lock"); !used {
-				query.Set("immutable", "1") // or SQLite would want to make -wal and -shm to read it
-			}
-		}
-		db, err := sql.Open("sqlite", fileURI(path)+"?"+query.Encode())
-		if err != nil {
-			return nil, sqliteError(err, path)
-		}
-		db.SetMaxOpenConns(1)
-		e := &sqliteEngine{path: path, pool: db, log: slog.New(slog.DiscardHandler)}
-		return &Reader{e}, readable(ctx, e, "select version_id, is_applied from goose_db_version order by id")
-	case "postgres", "postgresql":
-		config, err := pgx.ParseConfig(rawURL)
-		if err != nil {
-			return nil, errors.New("journal: that is not a Postgres URL: write postgres://USER@HOST:PORT/DATABASE")
-		}
-		config.ConnectTimeout = pgTimeout
-		e := &postgresEngine{}
-		if e.reader, err = newPGPool(config, 1); err != nil {
-			return nil, postgresError(err, false)
-		}
-		return &Reader{e}, readable(ctx, e, "select version_id, is_applied::int from goose_db_version order by id")
-	}
-	return nil, errors.New("journal: write sqlite:PATH, or a URL that begins with postgres://")
-}
-
-// readable refuses a journal whose schema is not today's.
-func readable(ctx context.Context, e interface {
-	snapshot(ctx context.Context, f func(snapshot) error) error
-	close() error
-}, text string) error {
-	var have int64
-	err := e.snapshot(ctx, func(read snapshot) error {
-		return read(text, func(r row) { have = r.int(0) })
-	})
-	switch know := newest("sqlite"); {
-	case err != nil:
-		err = fmt.Errorf("journal: it cannot be read, or is none: %w", err)
-	case have > know:
-		err = &NewerSchemaError{Have: have, Know: know}
-	case have < know:
-		err = fmt.Errorf("journal: its schema has version %d and this Hookline reads %d: start the daemon on it once, it migrates it", have, know)
-	}
-	if err != nil {
-		return errors.Join(err, e.close())
-	}
-	return nil
-}
-
-// Close ends the reading.
-func (r *Reader) Close() error { return r.engine.close() }
-
-// Verify is [Store.Verify].
-func (r *Reader) Verify(ctx context.Context) (v *Verification, err error) {
-	err = r.engine.snapshot(ctx, func(read snapshot) error {
-		v, err = verify(read)
-		return err
-	})
-	return v, err
-}
-
-// Export is [Store.Export].
-func (r *Reader) Export(ctx context.Context, w io.Writer, since, until time.Time) error {
-	return r.engine.snapshot(ctx, func(read snapshot) error { return export(read, w, since, until) })
-}
-
 // verifier holds what the audit says, until the tables have been compared with it.
 type verifier struct {
 	Verification
@@ -165,51 +60,90 @@ type verifier struct {
 
 	events     map[string]*auditedEvent
 	deliveries map[string]*auditedDelivery
+	// The rows that are there, by seq: the tables are read one by one, as a join of
+	// them all costs the database as much as everything else.
+	eventAt    map[int64]*auditedEvent
+	deliveryAt map[int64]*auditedDelivery
 	once       map[string]map[string]unchanging // by table and digest
-	heads      map[string]Head                  // that later chains have named
+	heads      map[string][]Head                // that later chains have named
 	before     AuditEntry
+	chain      int                         // the number of the one that is read
+	placed     map[string]map[int][]placed // rows by table and chain
 }
+
+// placed is a row of a table and where the audit has it.
+type placed struct {
+	entry int
+	seq   int64
+	id    string
+}
+
+// spot is where the audit has something. What one chain has from the writer is in the
+// tables in the same order. What runs beside the writer takes a chain at its end only,
+// so nothing follows for acts, nor for events with an id of their caller's.
+type spot struct{ chain, entry int }
 
 // unchanging is a row that never changes.
 type unchanging struct {
+	spot
 	event string // that it is about, or ""
 	what  string
 }
 
 type auditedEvent struct {
+	spot
+	id        string
 	row, text string
 	answer    string // digest; "" for none
 	code      string // of the answer
 	pruned    int
+	refused   bool
 	gone      bool
 	seen      bool
-	answered  bool // seen
+	answered  bool   // seen
+	salt      []byte // as it is now; nil for none
 }
 
 type auditedDelivery struct {
+	id                        string
+	of                        *auditedEvent // that it belongs to now; nil for none
+	hook                      string        // that it says now
 	event, route, state, code string
 	version                   int64
 	row, text                 string
 	attempts                  map[int]string // set to "" once seen
 	messages                  []string
+	snapshot                  string // set to "" once seen
+	snapshotVersion           int64
 	seen                      bool
 }
 
 func verify(read snapshot) (*Verification, error) {
 	start := time.Now()
 	v := &verifier{
-		read: read, events: map[string]*auditedEvent{}, deliveries: map[string]*auditedDelivery{}, heads: map[string]Head{},
-		once: map[string]map[string]unchanging{"acts": {}, "accepted": {}},
+		read: read, eventAt: map[int64]*auditedEvent{}, deliveryAt: map[int64]*auditedDelivery{},
+		events: map[string]*auditedEvent{}, deliveries: map[string]*auditedDelivery{}, heads: map[string][]Head{},
+		placed: map[string]map[int][]placed{"events": {}, "accepted": {}},
+		once:   map[string]map[string]unchanging{"acts": {}, "accepted": {}},
 	}
 	v.Heads, v.Findings = map[string]Head{}, []Finding{}
+	if err := v.chains(); err != nil {
+		return nil, err
+	}
+	audit := len(v.Findings) // in the order of the chains
 	for _, step := range []func() error{
-		v.chains, v.eventRows, v.deliveryRows, v.answerRows, v.attemptRows, v.messageRows, v.actRows, v.acceptedRows,
+		v.eventRows, v.deliveryRows, v.answerRows, v.attemptRows, v.messageRows, v.snapshotRows, v.actRows, v.acceptedRows,
 	} {
 		if err := step(); err != nil {
 			return nil, err
 		}
 	}
 	v.missing()
+	v.order()
+	// What belongs together stands together, whatever order the database has.
+	slices.SortFunc(v.Findings[audit:], func(a, b Finding) int {
+		return cmp.Or(cmp.Compare(a.Table, b.Table), cmp.Compare(a.ID, b.ID), cmp.Compare(a.What, b.What))
+	})
 	v.Took = time.Since(start)
 	return &v.Verification, nil
 }
@@ -222,23 +156,39 @@ func (v *verifier) find(what, table, id, format string, args ...any) {
 	v.Findings = append(v.Findings, Finding{What: what, Table: table, ID: id, Detail: fmt.Sprintf(format, args...)})
 }
 
+// chained is a row of a chain.
+type chained struct {
+	n, seq int64
+	hash   [sha256.Size]byte
+}
+
 // chains follows each chain from its first row, and takes note of what the rows say.
 func (v *verifier) chains() error {
 	const text = `select seq, chain, n, at, entries, hash from audit order by chain, n`
 	var name string
-	var n, seq, at int64
-	var before [sha256.Size]byte
-	known := true // that before is the hash of row n
+	var n, at int64
+	// The row before has these hashes: the one it holds, and the one that its contents
+	// have. If they differ it was altered, and the next one follows from either.
+	var held, own [sha256.Size]byte
+	known := true // that they are those of row n
+	var links []chained
+	all := map[string][]chained{}
 	end := func() {
-		if name != "" {
-			v.Heads[name] = Head{N: n, Hash: encode(before)}
+		if name == "" {
+			return
+		}
+		v.Heads[name] = Head{N: n, Hash: encode(held)}
+		all[name] = links
+		for _, i := range outOfOrder(links, func(l chained) int64 { return l.seq }) {
+			v.find("reordered", "audit", fmt.Sprintf("%s/%d", name, links[i].n), "its place among the rows of the audit is not the one in its chain")
 		}
 	}
 	err := v.read(text, func(r row) {
 		v.AuditRows++
 		if r.str(1) != name {
 			end()
-			name, n, seq, at, before, known = r.str(1), 0, 0, 0, [sha256.Size]byte{}, true
+			name, n, at, held, own, known, links = r.str(1), 0, 0, [sha256.Size]byte{}, [sha256.Size]byte{}, true, nil
+			v.chain++
 		}
 		id := fmt.Sprintf("%s/%d", name, r.int(2))
 		if r.int(2) > n+1 {
@@ -246,15 +196,20 @@ func (v *verifier) chains() error {
 				r.int(2)-n-1, clock(at), clock(r.int(3)), r.int(2))
 			known = false
 		}
-		if r.int(0) < seq {
-			v.find("reordered", "audit", id, "it stands before row %d, which was written first", n)
-		}
 		entries, hash := r.bytes(4), r.bytes(5)
-		if sum := chainHash(before, name, r.int(2), r.int(3), entries); known && !bytes.Equal(sum[:], hash) {
+		sum := chainHash(held, name, r.int(2), r.int(3), entries)
+		if own != held && !bytes.Equal(sum[:], hash) {
+			sum = chainHash(own, name, r.int(2), r.int(3), entries)
+		}
+		switch {
+		case !known:
+			copy(sum[:], hash)
+		case !bytes.Equal(sum[:], hash):
 			v.find("altered", "audit", id, "its hash is not that of its contents and of the row before (written at %s)", clock(r.int(3)))
 		}
-		n, seq, at, known = r.int(2), max(seq, r.int(0)), r.int(3), len(hash) == sha256.Size
-		copy(before[:], hash)
+		n, at, known, own, held = r.int(2), r.int(3), true, sum, [sha256.Size]byte{}
+		copy(held[:], hash)
+		links = append(links, chained{n: n, seq: r.int(0), hash: held})
 		for line := range bytes.SplitSeq(entries, []byte("\n")) {
 			var e AuditEntry
 			if err := json.Unmarshal(line, &e); err != nil {
@@ -266,12 +221,56 @@ func (v *verifier) chains() error {
 		}
 	})
 	end()
-	for chain, head := range v.heads {
-		if now := v.Heads[chain]; now.N < head.N {
-			v.find("missing", "audit", fmt.Sprintf("%s/%d", chain, now.N+1), "the chain's last %d rows are gone: it had %d when a later one began", head.N-now.N, head.N)
+	for _, name := range slices.Sorted(maps.Keys(v.heads)) {
+		for _, head := range v.heads[name] {
+			v.ended(name, head, all[name])
 		}
 	}
 	return err
+}
+
+// ended compares a chain with what a later one knew as its end.
+func (v *verifier) ended(name string, head Head, links []chained) {
+	i, found := slices.BinarySearchFunc(links, head.N, func(l chained, n int64) int { return cmp.Compare(l.n, n) })
+	switch now := v.Heads[name].N; {
+	case now < head.N:
+		v.find("missing", "audit", fmt.Sprintf("%s/%d", name, now+1), "the chain's last %d rows are gone: it had %d when a later one began", head.N-now, head.N)
+	case found && encode(links[i].hash) != head.Hash:
+		v.find("altered", "audit", fmt.Sprintf("%s/%d", name, head.N), "it had another hash when a later chain began: it, or rows before it, were written anew")
+	}
+}
+
+// outOfOrder are the indexes of what has to move so that the rest is in ascending
+// order: all but a longest row of values that ascend. One that has moved far does
+// not put the blame on those that it has passed.
+func outOfOrder[T any](all []T, value func(T) int64) (out []int) {
+	if slices.IsSortedFunc(all, func(a, b T) int { return cmp.Compare(value(a), value(b)) }) {
+		return nil
+	}
+	var ends []int // by length, the last index of such a row whose value is the least
+	before := make([]int, len(all))
+	for i := range all {
+		at, _ := slices.BinarySearchFunc(ends, value(all[i]), func(end int, v int64) int { return cmp.Compare(value(all[end]), v) })
+		before[i] = -1
+		if at > 0 {
+			before[i] = ends[at-1]
+		}
+		if at == len(ends) {
+			ends = append(ends, i)
+		} else {
+			ends[at] = i
+		}
+	}
+	stays := make([]bool, len(all))
+	for i := ends[len(ends)-1]; i >= 0; i = before[i] {
+		stays[i] = true
+	}
+	for i, yes := range stays {
+		if !yes {
+			out = append(out, i)
+		}
+	}
+	return out
 }
 
 func clock(micros int64) string {
@@ -284,7 +283,7 @@ func clock(micros int64) string {
 func (v *verifier) event(id string) *auditedEvent {
 	e := v.events[id]
 	if e == nil {
-		e = &auditedEvent{}
+		e = &auditedEvent{id: id}
 		v.events[id] = e
 	}
 	return e
@@ -294,15 +293,15 @@ func (v *verifier) note(e *AuditEntry) {
 	switch e.Kind {
 	case auditStart:
 		for name, head := range e.Heads {
-			if head.N > v.heads[name].N {
-				v.heads[name] = head
+			if !slices.Contains(v.heads[name], head) {
+				v.heads[name] = append(v.heads[name], head)
 			}
 		}
 	case auditBefore:
 		v.before = *e
 	case auditEvent:
 		ev := v.event(e.Event)
-		ev.row, ev.text = e.Row, e.Text
+		ev.row, ev.text, ev.spot, ev.refused = e.Row, e.Text, spot{v.chain, v.Entries}, e.Code != ""
 	case auditAnswer:
 		ev := v.event(e.Event)
 		if ev.answer == "" { // the first is kept
@@ -311,7 +310,7 @@ func (v *verifier) note(e *AuditEntry) {
 	case auditDelivery:
 		d := v.deliveries[e.Delivery]
 		if d == nil {
-			d = &auditedDelivery{}
+			d = &auditedDelivery{id: e.Delivery}
 			v.deliveries[e.Delivery] = d
 		}
 		for n, sum := range e.Attempts {
@@ -329,13 +328,16 @@ func (v *verifier) note(e *AuditEntry) {
 		if e.Messages != nil {
 			d.messages = e.Messages
 		}
+		if e.Snapshot != "" && e.Version >= d.snapshotVersion { // a later one has replaced it
+			d.snapshot, d.snapshotVersion = e.Snapshot, e.Version
+		}
 	case auditAct:
 		if e.Row == "" {
 			return // about no delivery: it is in the audit only
 		}
-		v.once["acts"][e.Row] = unchanging{e.Event, fmt.Sprintf("%s of delivery %s by %s", e.Act, e.Delivery, e.Actor)}
+		v.once["acts"][e.Row] = unchanging{spot{v.chain, v.Entries}, e.Event, fmt.Sprintf("%s of delivery %s by %s", e.Act, e.Delivery, e.Actor)}
 	case auditConfig:
-		v.once["accepted"][e.Row] = unchanging{what: fmt.Sprintf("configuration %s of node %s", e.Revision, e.Node)}
+		v.once["accepted"][e.Row] = unchanging{spot: spot{v.chain, v.Entries}, what: fmt.Sprintf("configuration %s of node %s", e.Revision, e.Node)}
 	case auditPrune:
 		for _, id := range e.Events {
 			ev := v.event(id)
@@ -344,6 +346,8 @@ func (v *verifier) note(e *AuditEntry) {
 				ev.pruned |= prunedBody
 			case "sent":
 				ev.pruned |= prunedSent
+			case "enriched":
+				ev.pruned |= prunedRecord
 			case "events":
 				ev.gone = true
 			}
@@ -351,230 +355,23 @@ func (v *verifier) note(e *AuditEntry) {
 	}
 }
 
-func (v *verifier) eventRows() error {
-	const text = `select id, ref, hook, study, stage, kind, trans_id, form_id, form_name, wf_id, wf_name, received_at,
-		traceparent, revision, origin, refused_code, refused_key, refused_rule, seq, pruned, salt, body from events order by seq`
-	return v.read(text, func(r row) {
-		v.Rows++
-		id := r.str(0)
-		e := v.events[id]
-		if e == nil || e.row == "" {
-			if r.int(18) <= v.before.EventSeq {
-				v.Before++
-				v.event(id).seen = true
-				return
-			}
-			v.find("extra", "events", id, "nobody has written it (hook %s, received at %s)", r.str(2), clock(r.int(11)))
-			v.event(id).seen = true
-			return
-		}
-		if e.seen {
-			v.find("extra", "events", id, "it is there twice")
-			return
-		}
-		e.seen = true
-		pruned := int(r.int(19))
-		switch {
-		case e.gone:
-			v.find("extra", "events", id, "it was pruned, and is there again")
-		case digest(nil, r[:18]...) != e.row:
-			v.find("altered", "events", id, "what it says of its hook, record, form or time is not what came")
-		case pruned != e.pruned:
-			v.find("altered", "events", id, "its mark of what was pruned is %d, and the audit says %d", pruned, e.pruned)
-		case e.pruned&prunedBody != 0 && len(r.bytes(21)) > 0:
-			v.find("altered", "events", id, "its body was pruned, and is there again")
-		case e.pruned&prunedBody == 0 && digest(r.bytes(20), r.bytes(21)) != e.text:
-			v.find("altered", "events", id, "its body, or the salt of its digests, is not what came")
-		}
-		if e.pruned != 0 {
-			v.Pruned++
-		}
-	})
-}
-
-func (v *verifier) deliveryRows() error {
-	return v.read(`select `+auditDeliveryColumns+` from deliveries d left join events e on e.seq = d.event_seq order by d.seq`, func(r row) {
-		v.Rows++
-		id := r.str(auID)
-		d := v.deliveries[id]
-		if d == nil {
-			v.deliveries[id] = &auditedDelivery{seen: true, event: r.str(auEvent)}
-			if r.int(auSeq) <= v.before.DeliverySeq {
-				v.Before++
-				return
-			}
-			v.find("extra", "deliveries", id, "nobody has written it (event %s, route %s)", r.str(auEvent), r.str(auRoute))
-			return
-		}
-		if d.seen {
-			v.find("extra", "deliveries", id, "it is there twice")
-			return
-		}
-		d.seen = true
-		now := deliveryEntry(r)
-		salted := !r.null(len(r) - 1) // else its contents' digests mean nothing any more
-		switch {
-		case now.Row == d.row && (now.Text == d.text || !salted):
-		case now.State != d.state || now.Code != d.code:
-			v.find("altered", "deliveries", id, "it was %s, and says %s now (event %s)", told(d.state, d.code), told(now.State, now.Code), d.event)
-		case now.Version > d.version:
-			v.find("altered", "deliveries", id, "it has version %d, and the audit ends at %d: it was changed, or the end of the audit is gone", now.Version, d.version)
-		default:
-			v.find("altered", "deliveries", id, "it is not what was written with version %d, as %s (event %s)", d.version, told(d.state, d.code), d.event)
-		}
-	})
-}
-
-func told(state, code string) string {
-	if code == "" || code == state {
-		return state
+// put takes note of a row that is what the audit says.
+func (v *verifier) put(table string, at spot, seq int64, id string) {
+	if chains := v.placed[table]; chains != nil {
+		chains[at.chain] = append(chains[at.chain], placed{at.entry, seq, id})
 	}
-	return state + " (" + code + ")"
 }
 
-func (v *verifier) answerRows() error {
-	const text = `select e.id, a.status, a.code, a.detail, a.gone_us, a.at, a.event_seq, e.salt
-		from answers a left join events e on e.seq = a.event_seq order by a.event_seq`
-	return v.read(text, func(r row) {
-		v.Rows++
-		id := r.str(0)
-		e := v.events[id]
-		switch {
-		case id == "":
-			v.find("extra", "answers", strconv.FormatInt(r.int(6), 10), "its event is not there")
-		case e == nil || e.answer == "":
-			if r.int(6) <= v.before.EventSeq {
-				v.Before++
-				return
+// order tells which rows of a table are not in the order in which they were written.
+func (v *verifier) order() {
+	for table, chains := range v.placed {
+		for _, rows := range chains {
+			slices.SortFunc(rows, func(a, b placed) int { return cmp.Compare(a.entry, b.entry) })
+			for _, i := range outOfOrder(rows, func(p placed) int64 { return p.seq }) {
+				v.find("reordered", table, rows[i].id, "its place among the rows is not the one in which it was written")
 			}
-			v.find("extra", "answers", id, "nobody has given it")
-		case e.answered:
-			v.find("extra", "answers", id, "it is there twice")
-		case !r.null(7) && digest(r.bytes(7), r[1:6]...) != e.answer:
-			v.find("altered", "answers", id, "it is not what the caller was told, which was %s", e.code)
 		}
-		if e != nil {
-			e.answered = true
-		}
-	})
-}
-
-func (v *verifier) attemptRows() error {
-	const text = `select d.id, t.n, t.message, t.started_at, t.took_us, t.effect, t.code, t.target_status, t.reply_type,
-		t.reply, t.truncated, t.retry_after_us, t.detail, t.delivery_seq, e.id, e.salt
-		from attempts t left join deliveries d on d.seq = t.delivery_seq left join events e on e.seq = d.event_seq
-		order by t.delivery_seq, t.n`
-	return v.read(text, func(r row) {
-		v.Rows++
-		id := fmt.Sprintf("%s/%d", r.str(0), r.int(1))
-		d := v.deliveries[r.str(0)]
-		if r.null(0) || d == nil {
-			v.find("extra", "attempts", fmt.Sprintf("%d/%d", r.int(13), r.int(1)), "its delivery is not there")
-			return
-		}
-		want := d.attempts[int(r.int(1))]
-		pruned := v.event(r.str(14)).pruned&prunedSent != 0
-		values := slices.Clone(r[1:13])
-		values[8] = r.bytes(9)
-		switch {
-		case want == "":
-			if r.int(13) <= v.before.DeliverySeq {
-				v.Before++
-				return
-			}
-			v.find("extra", "attempts", id, "nobody has made it")
-		case pruned && (len(r.bytes(9)) > 0 || r.str(12) != ""):
-			v.find("altered", "attempts", id, "what the target said was pruned, and is there again")
-		case !pruned && digest(r.bytes(15), values...) != want:
-			v.find("altered", "attempts", id, "it is not what was written of it")
-		}
-		delete(d.attempts, int(r.int(1)))
-	})
-}
-
-func (v *verifier) messageRows() error {
-	const text = `select d.id, m.n, m.content_type, m.headers, m.key, m.path, m.payload, m.delivery_seq, e.id, e.salt
-		from messages m left join deliveries d on d.seq = m.delivery_seq left join events e on e.seq = d.event_seq
-		order by m.delivery_seq, m.n`
-	return v.read(text, func(r row) {
-		v.Rows++
-		id := fmt.Sprintf("%s/%d", r.str(0), r.int(1))
-		d := v.deliveries[r.str(0)]
-		n := int(r.int(1))
-		switch {
-		case r.null(0) || d == nil:
-			v.find("extra", "messages", fmt.Sprintf("%d/%d", r.int(7), n), "its delivery is not there")
-		case v.event(r.str(8)).pruned&prunedSent != 0:
-			v.find("extra", "messages", id, "it was pruned, and is there again")
-		case n < 0 || n >= len(d.messages) || d.messages[n] == "":
-			if r.int(7) <= v.before.DeliverySeq {
-				v.Before++
-				return
-			}
-			v.find("extra", "messages", id, "nobody has written it")
-		default:
-			if digest(r.bytes(9), r.int(1), r.str(2), r.str(3), r.bytes(4), r.bytes(5), r.bytes(6)) != d.messages[n] {
-				v.find("altered", "messages", id, "it is not what was sent")
-			}
-			d.messages[n] = ""
-		}
-	})
-}
-
-// rows compares a table whose rows never change.
-func (v *verifier) rows(table, id string, r row) {
-	v.Rows++
-	sum := digest(nil, r...)
-	if _, known := v.once[table][sum]; !known {
-		v.find("extra", table, id, "it is not what was written: altered, or put in")
-		return
 	}
-	delete(v.once[table], sum)
-}
-
-func (v *verifier) actRows() error {
-	return v.read(`select at, actor, act, delivery_seq, event_id, reason, was, now, seq from acts order by seq`, func(r row) {
-		if r.str(4) == "" { // from before the audit
-			v.Rows++
-			v.Before++
-			return
-		}
-		v.rows("acts", strconv.FormatInt(r.int(8), 10), r[:8])
-	})
-}
-
-// acceptedRows looks at the accepted sets and at what they hold, which is named by
-// its own hash.
-func (v *verifier) acceptedRows() error {
-	needed := map[string]bool{}
-	err := v.read(`select node, revision, config_sha, scripts, at, seq from accepted order by seq`, func(r row) {
-		needed[r.str(2)] = true
-		var scripts map[string]string
-		_ = json.Unmarshal(r.bytes(3), &scripts) // an altered row is found below
-		for _, sha := range scripts {
-			needed[sha] = true
-		}
-		if len(v.once["accepted"]) == 0 && v.before.EventSeq > 0 {
-			v.Rows++
-			v.Before++
-			return
-		}
-		v.rows("accepted", strconv.FormatInt(r.int(5), 10), r[:5])
-	})
-	if err != nil {
-		return err
-	}
-	err = v.read(`select sha, content from documents order by sha`, func(r row) {
-		v.Rows++
-		delete(needed, r.str(0))
-		if sum := sha256.Sum256(r.bytes(1)); fmt.Sprintf("%x", sum) != r.str(0) {
-			v.find("altered", "documents", r.str(0), "this configuration or script is not the one with this hash")
-		}
-	})
-	for _, sha := range slices.Sorted(maps.Keys(needed)) {
-		v.find("missing", "documents", sha, "a configuration that was accepted needs it")
-	}
-	return err
 }
 
 // missing tells what the audit knows and no table has.
@@ -608,6 +405,9 @@ func (v *verifier) missing() {
 				v.find("missing", "messages", fmt.Sprintf("%s/%d", id, n), "it was written, and is gone")
 			}
 		}
+		if d.snapshot != "" && e.pruned&prunedRecord == 0 {
+			v.find("missing", "snapshots", id, "it was read, and is gone")
+		}
 	}
 	for _, table := range slices.Sorted(maps.Keys(v.once)) {
 		for _, sum := range slices.Sorted(maps.Keys(v.once[table])) {
@@ -616,44 +416,4 @@ func (v *verifier) missing() {
 			}
 		}
 	}
-}
-
-// exported is an audit row as it leaves the journal.
-type exported struct {
-	Chain   string            `json:"chain"`
-	N       int64             `json:"n"`
-	At      time.Time         `json:"at"`
-	AtMicro int64             `json:"at_us"` // that the hash is over
-	Hash    string            `json:"hash"`
-	Entries []json.RawMessage `json:"entries"`
-}
-
-func export(read snapshot, w io.Writer, since, until time.Time) error {
-	from, to := int64(0), int64(1)<<62
-	if !since.IsZero() {
-		from = since.UnixMicro()
-	}
-	if !until.IsZero() {
-		to = until.UnixMicro()
-	}
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	var failed error
-	err := read(fmt.Sprintf(`select chain, n, at, entries, hash from audit where at >= %d and at < %d order by seq`, from, to), func(r row) {
-		if failed != nil {
-			return
-		}
-		x := exported{Chain: r.str(0), N: r.int(1), AtMicro: r.int(2), At: r.time(2)}
-		var sum [sha256.Size]byte
-		copy(sum[:], r.bytes(4))
-		x.Hash = encode(sum)
-		for line := range bytes.SplitSeq(r.bytes(3), []byte("\n")) {
-			if !json.Valid(line) {
-				line, _ = json.Marshal(string(line)) // an altered one
-			}
-			x.Entries = append(x.Entries, line)
-		}
-		failed = enc.Encode(x)
-	})
-	return firstError(err, failed)
 }

@@ -26,6 +26,8 @@ type Sources struct {
 	Recalled  func() bool
 	Circuits  func() map[string]string // by transport, as of [core.Gate.Circuit]
 	Children  func() []Child
+	// Quarantined are the names of the scripts that are not run any more.
+	Quarantined func() []string
 	// Certificates are the PEM files of those that the daemon shows.
 	Certificates func() []string
 }
@@ -72,6 +74,7 @@ var (
 	restartsDesc = desc("hookline_child_restarts_total", "How often a child process was started again.", "child")
 	memoryDesc   = desc("hookline_child_memory_bytes", "Resident memory of a child process.", "child")
 	cpuDesc      = desc("hookline_child_cpu_seconds_total", "CPU time of a child process, since it was started last.", "child")
+	heldDesc     = desc("hookline_script_quarantined", "1 for each script that is not run any more, as it cost its process too often.", "script")
 	expiryDesc   = desc("hookline_certificate_expiry_timestamp_seconds", "When a certificate that the daemon shows expires, the first of its chain.", "file")
 )
 
@@ -97,7 +100,7 @@ func newSources(s Sources, log *slog.Logger) *sources { return &sources{Sources:
 // Describe implements [prometheus.Collector].
 func (s *sources) Describe(c chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		depthDesc, oldestDesc, upDesc, diskDesc, flightDesc, recalledDesc, circuitDesc, restartsDesc, memoryDesc, cpuDesc, expiryDesc,
+		depthDesc, oldestDesc, upDesc, diskDesc, flightDesc, recalledDesc, circuitDesc, restartsDesc, memoryDesc, cpuDesc, heldDesc, expiryDesc,
 	} {
 		c <- d
 	}
@@ -129,6 +132,11 @@ func (s *sources) Collect(c chan<- prometheus.Metric) {
 	}
 	if s.Children != nil {
 		s.collectChildren(c, gauge)
+	}
+	if s.Quarantined != nil {
+		for _, script := range s.Quarantined() {
+			gauge(heldDesc, 1, script)
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -166,6 +174,13 @@ func (s *sources) collectChildren(c chan<- prometheus.Metric, gauge gaugeFunc) {
 type use struct {
 	memory float64 // bytes
 	cpu    float64 // seconds
+}
+
+// UseOf is the resident memory of a process in bytes, and its CPU time in seconds;
+// false if the system does not tell.
+func UseOf(pid int) (memory, cpu float64, known bool) {
+	u, known := useOf(pid)
+	return u.memory, u.cpu, known
 }
 
 // collectQueue tells nothing when the queue cannot be counted: a number of before

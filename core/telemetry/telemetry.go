@@ -36,6 +36,7 @@ type Telemetry struct {
 	deliveries *prometheus.CounterVec
 	attempts   *prometheus.CounterVec
 	answer     *prometheus.HistogramVec
+	enrich     *prometheus.HistogramVec
 	transform  *prometheus.HistogramVec
 	attempt    *prometheus.HistogramVec
 	target     *prometheus.HistogramVec
@@ -85,6 +86,7 @@ func New(o Options) (*Telemetry, error) {
 	t.deliveries = counter("hookline_deliveries_total", "Runs of deliveries, by the state and code they ended with.", "route", "state", "code")
 	t.attempts = counter("hookline_attempts_total", "Attempts to deliver, by their code.", "route", "code")
 	t.answer = histogram("hookline_answer_seconds", "Time from a call's headers to its answer.", "hook")
+	t.enrich = histogram("hookline_enrich_seconds", "Time of reading an event's record from TrialKit's API.", "route")
 	t.transform = histogram("hookline_transform_seconds", "Time of a route's script, its process included.", "route")
 	t.attempt = histogram("hookline_attempt_seconds", "Time of an attempt, transport and target included.", "route")
 	t.target = histogram("hookline_target_seconds", "Time of an attempt at the target, connecting included, as the transport measures it.", "route")
@@ -163,7 +165,7 @@ func (t *Telemetry) Use(n Names) {
 			gone := prometheus.Labels{"route": name}
 			t.deliveries.DeletePartialMatch(gone)
 			t.attempts.DeletePartialMatch(gone)
-			for _, v := range []*prometheus.HistogramVec{t.transform, t.attempt, t.target} {
+			for _, v := range []*prometheus.HistogramVec{t.enrich, t.transform, t.attempt, t.target} {
 				v.DeletePartialMatch(gone)
 			}
 		}
@@ -212,11 +214,12 @@ func (t *Telemetry) newHook(name string) *hook {
 // route is what is counted of a route. It is the [core.Run] of all its deliveries
 // that are not traced.
 type route struct {
-	transport               string
-	counted                 *counters[core.Code] // attempts
-	settled                 *counters[ended]
-	script, attempt, target prometheus.Observer
-	hop                     prometheus.Observer
+	transport       string
+	counted         *counters[core.Code] // attempts
+	settled         *counters[ended]
+	enrich, script  prometheus.Observer
+	attempt, target prometheus.Observer
+	hop             prometheus.Observer
 }
 
 type ended struct {
@@ -233,12 +236,18 @@ func (t *Telemetry) newRoute(name, transport string, hop prometheus.Observer) *r
 		settled: newCounters(func(e ended) prometheus.Counter {
 			return t.deliveries.WithLabelValues(name, string(e.state), string(e.code))
 		}),
+		enrich: t.enrich.WithLabelValues(name),
 		script: t.transform.WithLabelValues(name), attempt: t.attempt.WithLabelValues(name),
 		target: t.target.WithLabelValues(name), hop: hop,
 	}
 }
 
-// Transformed is part of [core.Run], as are those that follow.
+// Enriched is part of [core.Run], as are those that follow.
+func (r *route) Enriched(_ time.Time, took time.Duration, _ core.Code) {
+	r.enrich.Observe(took.Seconds())
+}
+
+// Transformed counts the run of a script.
 func (r *route) Transformed(_ time.Time, took time.Duration, _ core.Code) {
 	r.script.Observe(took.Seconds())
 }
@@ -269,7 +278,7 @@ func (r *route) Settled(s core.State, code core.Code) {
 // nobody is the Run of a route that is in no configuration any more.
 var nobody = &route{
 	counted: closed[core.Code](), settled: closed[ended](),
-	script: nothing{}, attempt: nothing{}, target: nothing{}, hop: nothing{},
+	enrich: nothing{}, script: nothing{}, attempt: nothing{}, target: nothing{}, hop: nothing{},
 }
 
 type nothing struct{}

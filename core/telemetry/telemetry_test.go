@@ -65,6 +65,7 @@ func TestRun(t *testing.T) {
 	ehr := &core.Route{Name: "ehr"}
 	d := &core.Delivery{Event: &core.Event{}}
 	run := o.Run(d, ehr, false)
+	run.Enriched(time.Now(), time.Millisecond, core.EnrichFailed)
 	run.Transformed(time.Now(), time.Millisecond, "")
 	if trace := run.Attempt(1); trace != "" {
 		t.Errorf("trace context %q without traces", trace)
@@ -81,6 +82,7 @@ func TestRun(t *testing.T) {
 	want(t, got, `hookline_target_seconds_count{route="ehr"}`, "1")
 	want(t, got, `hookline_hop_seconds_count{transport="http"}`, "1")
 	want(t, got, `hookline_hop_seconds_bucket{transport="http",le="0.01"}`, "1")
+	want(t, got, `hookline_enrich_seconds_count{route="ehr"}`, "1")
 	want(t, got, `hookline_transform_seconds_count{route="ehr"}`, "1")
 	want(t, got, `hookline_events_total{code="delivered",hook="demo",kind="update"}`, "1")
 	want(t, got, `hookline_answer_seconds_sum{hook="demo"}`, "1")
@@ -96,6 +98,7 @@ func TestGone(t *testing.T) {
 	o.Answered("demo", core.Insert, transport.Delivered, time.Second)
 	o.Use(Names{Hooks: []string{"other"}, Routes: map[string]string{"lab": "mail"}, Transports: []string{"mail"}})
 	for _, run := range []core.Run{late, o.Run(&core.Delivery{Event: &core.Event{}}, &core.Route{Name: "ehr"}, true)} {
+		run.Enriched(time.Now(), 1, "")
 		run.Transformed(time.Now(), 1, "")
 		run.Attempted(&core.Attempt{Receipt: transport.Receipt{Code: transport.Timeout}}, 1)
 		run.Settled(core.StateDelivered, transport.Delivered)

@@ -43,7 +43,7 @@ const (
 	traceFlagByte = 53 // of a traceparent
 )
 
-// tracer makes the spans: call, delivery, transform and attempt.
+// tracer makes the spans: call, delivery, enrich, transform and attempt.
 type tracer struct {
 	trace.Tracer
 	provider *sdk.TracerProvider
@@ -148,10 +148,20 @@ type run struct {
 	name, transport string
 }
 
+func (r *run) Enriched(start time.Time, took time.Duration, code core.Code) {
+	r.route.Enriched(start, took, code)
+	r.part("enrich ", start, took, code, trace.WithSpanKind(trace.SpanKindClient))
+}
+
 func (r *run) Transformed(start time.Time, took time.Duration, code core.Code) {
 	r.route.Transformed(start, took, code)
-	_, span := r.t.Start(r.ctx, "transform "+r.name, trace.WithTimestamp(start),
-		trace.WithAttributes(attribute.String("hookline.route", r.name)))
+	r.part("transform ", start, took, code)
+}
+
+// part is the span of what comes before the attempts, and is over.
+func (r *run) part(what string, start time.Time, took time.Duration, code core.Code, options ...trace.SpanStartOption) {
+	_, span := r.t.Start(r.ctx, what+r.name, append(options, trace.WithTimestamp(start),
+		trace.WithAttributes(attribute.String("hookline.route", r.name)))...)
 	if code != "" {
 		span.SetAttributes(attribute.String("hookline.code", string(known(code))))
 	}

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -74,6 +75,9 @@ func (l *lines) Set(s State) {
 					return
 				}
 				l.mu.Lock()
+				if l.listener != listener { // down meanwhile
+					_ = c.Close()
+				}
 				l.open[c] = true
 				l.mu.Unlock()
 				l.serving.Go(func() { l.serve(c) })
@@ -145,9 +149,10 @@ type link struct {
 	settings struct{ Address, Token string }
 	lock     string
 
-	mu    sync.Mutex
-	last  bool // the last attempt failed
-	known map[string]bool
+	mu     sync.Mutex
+	failed bool // the last attempt did
+	worked bool // an earlier one did
+	known  map[string]bool
 }
 
 func (k *link) Describe() transport.Description {
@@ -209,11 +214,12 @@ func (k *link) Configure(ctx context.Context, raw json.RawMessage) error {
 		}
 		return c.Close()
 	case "leaves a lock":
-		k.lock = os.TempDir() + "/line-lock"
-		f, err := os.OpenFile(k.lock, os.O_CREATE|os.O_EXCL, 0o600)
+		lock := filepath.Join(os.TempDir(), "lock-"+strings.ReplaceAll(k.settings.Address, ":", "-"))
+		f, err := os.OpenFile(lock, os.O_CREATE|os.O_EXCL, 0o600)
 		if err != nil {
 			return fmt.Errorf("locked by another: %w", err)
 		}
+		k.lock = lock
 		return f.Close()
 	}
 	return nil
@@ -237,7 +243,7 @@ func (k *link) exchange(ctx context.Context, one line) (word string, written boo
 	if err != nil {
 		return "", false, err
 	}
-	defer c.Close() //nolint:errcheck // nothing is left to lose
+	defer c.Close()
 	defer context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })()
 	text, err := json.Marshal(one)
 	if err != nil {
@@ -261,23 +267,12 @@ func (k *link) Deliver(ctx context.Context, m *transport.Message) transport.Rece
 	if r, ends := k.wrongBefore(ctx, &one); ends {
 		return r
 	}
-	timed := ctx
-	if k.fault == "ignores the deadline" || k.fault == "does not come back" || k.fault == "ignores a cancel" {
-		until, _ := ctx.Deadline()
-		if k.fault == "does not come back" {
-			until = until.Add(patience)
-		}
-		if k.fault == "ignores a cancel" {
-			until = until.Add(-grace)
-		}
-		var cancel context.CancelFunc
-		timed, cancel = context.WithDeadline(context.WithoutCancel(ctx), until.Add(2*late))
-		defer cancel()
-	}
+	timed, cancel := k.time(ctx)
+	defer cancel()
 	word, written, err := k.exchange(timed, one)
 	r := k.receipt(timed, word, written, err)
 	k.mu.Lock()
-	k.last = r.Effect != transport.Done
+	k.failed, k.worked = r.Effect != transport.Done, k.worked || r.Effect == transport.Done
 	k.mu.Unlock()
 	return k.wrongAfter(m, r, word, written)
 }

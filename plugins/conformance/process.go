@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -77,7 +76,7 @@ func tryObserve(t *trial) (*observed, error) {
 		GRPCDialOptions: host.DialOptions(),
 	})
 	t.Cleanup(func() {
-		o.client.Kill()
+		o.end()
 		o.closePipe()
 		t.told.hear("the plugin's output", o.stdout.String()+o.stderr.String()+o.synced.String(), recordMark)
 	})
@@ -87,6 +86,13 @@ func tryObserve(t *trial) (*observed, error) {
 	}
 	o.conn = protocol.(*plugin.GRPCClient).Conn // AllowedProtocols admits no other
 	return o, nil
+}
+
+// end tells the process to end, and kills it if it does not.
+func (o *observed) end() {
+	hard := time.AfterFunc(endTimeout+time.Second, func() { _ = o.Kill(context.Background()) }) // it may never answer the word to end
+	defer hard.Stop()
+	o.client.Kill()
 }
 
 // watched is go-plugin's way to a process, looked at.
@@ -122,7 +128,7 @@ func (w *watched) Start(context.Context) error {
 		return err
 	}
 	w.reading.Go(func() {
-		defer lines.Close() //nolint:errcheck // a pipe in memory
+		defer lines.Close()
 		in := bufio.NewReader(stdout)
 		for {
 			line, err := in.ReadString('\n')
@@ -141,7 +147,7 @@ func (w *watched) Start(context.Context) error {
 		}
 	})
 	w.reading.Go(func() {
-		defer errs.Close() //nolint:errcheck // a pipe in memory
+		defer errs.Close()
 		_, _ = io.Copy(&w.stderr, stderr)
 	})
 	return nil
@@ -243,9 +249,9 @@ func checkStdout(t *trial) {
 	rpc := pb.NewTransportServiceClient(o.conn)
 	if settings := t.target().Settings(); settings != nil {
 		t.configure(rpc, settings)
-		t.single(rpc, t.message(t.text("stdout")), ample)
+		t.single(rpc, t.message(t.text("stdout")))
 	}
-	o.client.Kill()
+	o.end()
 	if left := o.stdout.String(); left != "" {
 		t.Errorf("%d bytes stand after the handshake line on standard output, where they are lost. Write to standard error", len(left))
 	}
@@ -259,8 +265,8 @@ func checkEnds(t *trial) {
 	o := observe(t)
 	rpc := pb.NewTransportServiceClient(o.conn)
 	t.configure(rpc, target.Settings())
-	t.single(rpc, t.message(t.text("last")), ample)
-	o.client.Kill()
+	t.single(rpc, t.message(t.text("last")))
+	o.end()
 	if o.waited == nil {
 		return
 	}
@@ -293,7 +299,7 @@ func checkCrash(t *trial) {
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
 	i, err := host.StartTransport(ctx, host.TransportSpec{
-		Name: "under-test", Command: t.Command, NoMTLS: t.NoMTLS, Settings: json.RawMessage(target.Settings()), Resolve: literally,
+		Name: "under-test", Command: t.Command, NoMTLS: t.NoMTLS, Settings: target.Settings(), Resolve: literally,
 		Log: slog.New(slog.NewTextHandler(log, nil)),
 	})
 	if err != nil {
@@ -316,7 +322,7 @@ func checkCrash(t *trial) {
 		ctx, cancel := context.WithTimeout(context.Background(), ample)
 		r := i.Deliver(ctx, m)
 		cancel()
-		if r.Effect == transport.Done {
+		if r.Effect == transport.Done && i.Status().Restarts > 0 { // else it was the old one's last
 			return
 		}
 		if time.Since(killed) > backWithin {

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hookline/hookline/plugins/host"
 	"github.com/hookline/hookline/plugins/transport"
 )
 
@@ -26,7 +27,7 @@ type run struct {
 
 func newRun(s Subject, w way) *run {
 	r := &run{Subject: s, way: w}
-	r.told.secret = s.Secret
+	r.told.know(s.Secret)
 	if r.Target != nil || len(r.Settings) == 0 {
 		return r
 	}
@@ -204,16 +205,39 @@ func (r *recorder) TempDir() string {
 
 // leaks collects where a secret or a record's data was told, over a whole way.
 type leaks struct {
-	secret string
+	mu      sync.Mutex
+	secrets []string
+	found   []string
+}
 
-	mu    sync.Mutex
-	found []string
+// know adds a secret, which must be told nowhere.
+func (l *leaks) know(secrets ...string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range secrets {
+		if s != "" && !slices.Contains(l.secrets, s) {
+			l.secrets = append(l.secrets, s)
+		}
+	}
+}
+
+// clean takes the secrets out of what goes into the report, which must not hold
+// them either.
+func (l *leaks) clean(text string) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range l.secrets {
+		text = strings.ReplaceAll(text, s, redacted)
+	}
+	return text
 }
 
 // hear looks at what the plugin told. record is a text of a payload.
 func (l *leaks) hear(where, text string, records ...string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	var what []string
-	if l.secret != "" && strings.Contains(text, l.secret) {
+	if slices.ContainsFunc(l.secrets, func(s string) bool { return strings.Contains(text, s) }) {
 		what = append(what, "the secret")
 	}
 	if strings.Contains(text, redacted) {
@@ -225,8 +249,6 @@ func (l *leaks) hear(where, text string, records ...string) {
 			break
 		}
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	for _, one := range what {
 		if one = where + " holds " + one; !slices.Contains(l.found, one) {
 			l.found = append(l.found, one)
@@ -265,6 +287,7 @@ func (t *trial) start(target Target) instance {
 
 func (t *trial) startWith(settings json.RawMessage) instance {
 	t.Helper()
+	t.learn(settings)
 	log := &output{}
 	i, stop, err := t.way.start(t, t.Subject, settings, log)
 	t.Cleanup(func() {
@@ -303,10 +326,21 @@ func (t *trial) say(r transport.Receipt) string {
 	return t.clean(text)
 }
 
-// clean takes the secret out of what goes into the report.
-func (t *trial) clean(text string) string {
-	if t.Secret == "" {
-		return text
+func (t *trial) clean(text string) string { return t.told.clean(text) }
+
+// minSecret is how long a secret must be that the suite finds in the settings by
+// itself: a shorter one may stand anywhere by chance.
+const minSecret = 8
+
+// learn finds the secrets in settings, by the schema.
+func (t *trial) learn(settings json.RawMessage) {
+	_, secrets, err := host.ResolveSettings(t.about.Settings, settings, literally)
+	if err != nil {
+		return // the check itself says so
 	}
-	return strings.ReplaceAll(text, t.Secret, redacted)
+	for _, s := range secrets {
+		if len(s) >= minSecret {
+			t.told.know(s)
+		}
+	}
 }

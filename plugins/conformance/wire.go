@@ -56,11 +56,11 @@ func request(m *transport.Message, timeout time.Duration) *pb.DeliverRequest {
 }
 
 // single makes one unary call.
-func (t *trial) single(rpc pb.TransportServiceClient, m *transport.Message, timeout time.Duration) *pb.Receipt {
+func (t *trial) single(rpc pb.TransportServiceClient, m *transport.Message) *pb.Receipt {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), timeout+grace)
+	ctx, cancel := context.WithTimeout(context.Background(), ample+grace)
 	defer cancel()
-	out, err := rpc.Deliver(ctx, request(m, timeout))
+	out, err := rpc.Deliver(ctx, request(m, ample))
 	if err != nil {
 		t.Fatalf("Deliver: %s", t.clean(err.Error()))
 	}
@@ -72,7 +72,7 @@ func checkSingle(t *trial) {
 	target := t.target()
 	rpc := t.way.connect(t)
 	t.configure(rpc, target.Settings())
-	if r := t.single(rpc, t.message(t.text("single")), ample); r.GetEffect() != pb.Effect_EFFECT_DONE || r.GetCode() != string(transport.Delivered) {
+	if r := t.single(rpc, t.message(t.text("single"))); r.GetEffect() != pb.Effect_EFFECT_DONE || r.GetCode() != string(transport.Delivered) {
 		t.Errorf("Deliver, without a stream: effect %s, code %s", r.GetEffect(), r.GetCode())
 	}
 }
@@ -89,7 +89,7 @@ func checkCancelFrame(t *trial) {
 		t.Skip("it serves no Stream, and of a cancelled unary call nothing is seen")
 	}
 	if !t.staged() { // so that a connection that is kept is there
-		t.single(rpc, t.message(t.text("first")), ample)
+		t.single(rpc, t.message(t.text("first")))
 		target.Set(Slow)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), ample)

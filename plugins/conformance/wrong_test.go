@@ -3,6 +3,7 @@ package conformance
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -65,7 +66,7 @@ func (k *link) wrongBefore(ctx context.Context, one *line) (r transport.Receipt,
 			return transport.Failed(transport.None, transport.Timeout, ""), true
 		}
 	case "never recovers":
-		return transport.Failed(transport.None, transport.ConnectionRefused, ""), k.last && !strings.Contains(one.Payload, `"restart"`)
+		return transport.Failed(transport.None, transport.ConnectionRefused, ""), k.worked && k.failed && !strings.Contains(one.Payload, `"restart"`)
 	case "loses":
 		return done, strings.Contains(one.Payload, "ünïcode")
 	case "takes equal payloads for one":
@@ -85,6 +86,29 @@ func (k *link) wrongBefore(ctx context.Context, one *line) (r transport.Receipt,
 		return transport.Failed(transport.None, transport.TargetError, ""), strings.Contains(one.Payload, `"single"`)
 	}
 	return transport.Receipt{}, false
+}
+
+// time is the context of an exchange: the attempt's, unless the fault ignores a part
+// of it.
+func (k *link) time(ctx context.Context) (context.Context, context.CancelFunc) {
+	end, _ := ctx.Deadline()
+	switch k.fault {
+	case "ignores the deadline":
+		end = end.Add(2 * late)
+	case "does not come back":
+		end = end.Add(patience + 2*late) // and then it does: no goroutine is left
+	case "ignores a cancel":
+		return context.WithDeadline(context.WithoutCancel(ctx), end)
+	default:
+		return ctx, func() {}
+	}
+	timed, cancel := context.WithDeadline(context.WithoutCancel(ctx), end)
+	context.AfterFunc(ctx, func() {
+		if errors.Is(ctx.Err(), context.Canceled) {
+			cancel()
+		}
+	})
+	return timed, cancel
 }
 
 // wrongAfter is what a fault makes of the receipt.
@@ -134,7 +158,9 @@ func (k *link) wrongAfter(m *transport.Message, r transport.Receipt, word string
 	case "tells the secret":
 		r.Detail = "token " + k.settings.Token
 	case "tells the payload":
-		r.Detail = "sent " + payload
+		if strings.Contains(payload, recordMark) {
+			r.Detail = "sent the entry of " + recordMark
+		}
 	}
 	return r
 }

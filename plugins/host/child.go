@@ -19,7 +19,10 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
 
 	"github.com/hookline/hookline/plugins"
 )
@@ -31,6 +34,21 @@ const (
 	minBackoff   = 50 * time.Millisecond
 	maxBackoff   = 30 * time.Second
 	stableAfter  = 10 * time.Second // a child that lived so long is started again at once
+	loopAfter    = 3                // ends in a row, each before that, are a crash loop
+	healthEvery  = 10 * time.Second // a look whether it answers
+	healthLimit  = 5 * time.Second  // for its answer
+	healthMisses = 2                // in a row: it is replaced
+)
+
+// State is how a child stands.
+type State string
+
+// The states of a child.
+const (
+	Running   State = "running"
+	Starting  State = "starting"   // it has ended, and is being started again
+	CrashLoop State = "crash-loop" // again and again it ends soon, or cannot be started
+	Stopped   State = "stopped"
 )
 
 // ErrUnavailable means that the child has no live process now.
@@ -43,6 +61,9 @@ type Spec struct {
 	Title   string   // argv[0], for process lists; "": the executable
 	SHA256  []byte   // the executable must hash to it; nil: not checked
 	NoMTLS  bool     // its language cannot do AutoMTLS
+	// Attach is the file of a transport's plugin that somebody runs by hand
+	// ([plugins.AttachEnv]); nothing is started then. "": none.
+	Attach string
 
 	Handshake plugin.HandshakeConfig
 	Protocols map[int]plugin.PluginSet
@@ -51,6 +72,13 @@ type Spec struct {
 	// Setup runs on each new process before it is used. The process is only
 	// used if Setup succeeds.
 	Setup func(ctx context.Context, client any) error
+
+	// Health is how often it is asked whether it answers; 0: every 10 s. A process
+	// that does not is replaced.
+	Health time.Duration
+	// MaxBackoff is the longest pause before a process that has been in use is started
+	// again; 0: 30 s. A short one is for what others can make end.
+	MaxBackoff time.Duration
 
 	Log    *slog.Logger
 	Redact *Redactor // applied to everything the child says; nil: nothing is secret
@@ -64,6 +92,8 @@ type Child struct {
 
 	mu      sync.Mutex
 	changed chan struct{} // closed when current is stored anew
+	ends    int           // in a row, each soon after its start
+	lastEnd string        // why it ended last
 
 	stop    context.CancelFunc
 	stopped chan struct{}
@@ -73,8 +103,10 @@ type Child struct {
 type process struct {
 	client any
 	pid    int
+	since  time.Time
 	kill   context.CancelFunc // SIGKILL
 	killed atomic.Bool        // by Kill
+	mute   atomic.Bool        // it did not answer, and was killed
 	gone   chan struct{}      // closed when its connection has broken
 }
 
@@ -82,6 +114,9 @@ type process struct {
 type Status struct {
 	PID      int // 0: not running
 	Restarts int
+	State    State
+	Since    time.Time // of the running process; zero: not running
+	LastEnd  string    // why the one before ended; "": none has
 }
 
 // Start starts the child and returns when it is set up. If that fails the child
@@ -153,11 +188,37 @@ func (c *Child) publish(p *process) {
 
 // Status tells how the child is.
 func (c *Child) Status() Status {
-	s := Status{Restarts: int(c.restarts.Load())}
-	if p := c.current.Load(); p != nil {
-		s.PID = p.pid
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := Status{Restarts: int(c.restarts.Load()), State: Starting, LastEnd: c.lastEnd}
+	p := c.current.Load()
+	looping := c.ends >= loopAfter
+	if p != nil {
+		s.PID, s.Since, s.State = p.pid, p.since, Running
+		looping = looping && time.Since(p.since) < stableAfter
+	}
+	if looping {
+		s.State = CrashLoop
+	}
+	select {
+	case <-c.stopped:
+		s.State = Stopped
+	default:
 	}
 	return s
+}
+
+// ended notes that a process has ended, or could not be started, and tells whether
+// that is a loop by now.
+func (c *Child) ended(born time.Time, because string) (looping bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lastEnd = because
+	if time.Since(born) > stableAfter {
+		c.ends = 0
+	}
+	c.ends++
+	return c.ends >= loopAfter
 }
 
 // Kill ends the process that client belongs to, hard; a new one is started. It
@@ -215,6 +276,12 @@ func (c *Child) supervise(ctx context.Context, first chan<- error) {
 				continue
 			}
 			err = errors.New(l.epitaph())
+			if l.process.mute.Load() {
+				err = errors.New("it did not answer when asked for its health, and was ended")
+			}
+			if c.spec.MaxBackoff > 0 {
+				backoff = min(backoff, c.spec.MaxBackoff)
+			}
 		}
 		if ctx.Err() != nil {
 			return
@@ -222,7 +289,11 @@ func (c *Child) supervise(ctx context.Context, first chan<- error) {
 		if time.Since(born) > stableAfter {
 			backoff = minBackoff
 		}
-		c.spec.Log.Error("child ended, starting it again", "child", c.spec.Name, "because", err.Error(), "in", backoff)
+		message := "child ended, starting it again"
+		if c.ended(born, err.Error()) {
+			message = "child ends again and again, starting it again"
+		}
+		c.spec.Log.Error(message, "child", c.spec.Name, "because", err.Error(), "in", backoff)
 		c.restarts.Add(1)
 		select {
 		case <-time.After(backoff):
@@ -244,24 +315,29 @@ type launched struct {
 
 // end stops the process, asking first, and undoes the launch.
 func (l *launched) end() {
-	hard := time.AfterFunc(stopTimeout, l.kill) // invariant 4: a frozen child never answers the word to end
-	l.plugin.Kill()
-	hard.Stop()
-	l.kill() // releases the context; the process is gone
+	if l.plugin != nil {
+		hard := time.AfterFunc(stopTimeout, l.kill) // invariant 4: a frozen child never answers the word to end
+		l.plugin.Kill()
+		hard.Stop()
+		l.kill() // releases the context; the process is gone
+	}
 	for i := len(l.cleanup) - 1; i >= 0; i-- {
 		l.cleanup[i]()
 	}
 }
 
 func (l *launched) epitaph() string {
-	if s := l.cmd.ProcessState; s != nil {
-		return s.String()
+	if l.cmd != nil && l.cmd.ProcessState != nil {
+		return l.cmd.ProcessState.String()
 	}
 	return "the connection to it broke"
 }
 
 // launch starts one process and sets it up.
 func (c *Child) launch(ctx context.Context) (_ *launched, err error) {
+	if c.spec.Attach != "" {
+		return c.attach(ctx)
+	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	l := &launched{}
@@ -330,21 +406,29 @@ func (c *Child) launch(ctx context.Context) (_ *launched, err error) {
 	}
 	conn := protocol.(*plugin.GRPCClient).Conn // AllowedProtocols admits no other
 	watching, stopWatching := context.WithCancel(context.Background())
-	l.process = &process{client: client, pid: l.cmd.Process.Pid, kill: kill, gone: make(chan struct{})}
+	l.process = &process{client: client, pid: l.cmd.Process.Pid, since: time.Now(), kill: kill, gone: make(chan struct{})}
 	var watcher sync.WaitGroup
 	watcher.Go(func() { watch(watching, conn, l.process.gone) })
+	watcher.Go(func() { c.nurse(watching, conn, l.process) })
 	l.cleanup = append(l.cleanup, func() { stopWatching(); watcher.Wait() })
 
-	setUp := make(chan error, 1)
-	go func() { setUp <- c.spec.Setup(ctx, client) }()
+	return l, c.setUp(ctx, l.process)
+}
+
+// setUp runs Setup on a new process, unless that ends before.
+func (c *Child) setUp(ctx context.Context, p *process) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- c.spec.Setup(ctx, p.client) }()
 	select {
-	case err = <-setUp:
-	case <-l.process.gone:
-		err = errors.New("it ended while it was being set up")
+	case err := <-done:
+		return err
+	case <-p.gone:
 		cancel()
-		<-setUp //nolint:errcheck // whatever Setup says of a process that is gone
+		<-done //nolint:errcheck // whatever Setup says of a process that is gone
+		return errors.New("it ended while it was being set up")
 	}
-	return l, err
 }
 
 // watch closes gone when the connection breaks: a killed process is noticed in a
@@ -364,6 +448,37 @@ func watch(ctx context.Context, conn *grpc.ClientConn, gone chan<- struct{}) {
 			return
 		}
 	}
+}
+
+// nurse ends a process that is there and does not answer: nothing else would ever
+// replace one that is frozen.
+func (c *Child) nurse(ctx context.Context, conn *grpc.ClientConn, p *process) {
+	every, limit := healthEvery, healthLimit
+	if c.spec.Health > 0 {
+		every, limit = c.spec.Health, min(limit, c.spec.Health)
+	}
+	client := grpc_health_v1.NewHealthClient(conn)
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for misses := 0; misses < healthMisses; {
+		select {
+		case <-tick.C:
+		case <-p.gone:
+			return
+		case <-ctx.Done():
+			return
+		}
+		asking, cancel := context.WithTimeout(ctx, limit)
+		_, err := client.Check(asking, &grpc_health_v1.HealthCheckRequest{Service: plugin.GRPCServiceName})
+		cancel()
+		if status.Code(err) == codes.DeadlineExceeded { // any other answer is one
+			misses++
+		} else {
+			misses = 0
+		}
+	}
+	p.mute.Store(true)
+	p.kill()
 }
 
 // Prepare gives a command that is not started what every child gets: the pipe by

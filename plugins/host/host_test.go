@@ -49,7 +49,10 @@ func TestMain(m *testing.M) {
 }
 
 // actor is a plugin that does what the payload says.
-type actor struct{ settings actorSettings }
+type actor struct {
+	settings actorSettings
+	folder   string // the mode of the socket's
+}
 
 type actorSettings struct {
 	URL      string `json:"url"`
@@ -70,12 +73,19 @@ const actorSchema = `{
 }`
 
 func (a *actor) Describe() transport.Description {
-	return transport.Description{Name: "actor", Version: "1.2.3", Exclusive: true, Settings: json.RawMessage(actorSchema)}
+	d := transport.Description{Name: "actor", Version: "1.2.3", Exclusive: true, Settings: json.RawMessage(actorSchema)}
+	if len(os.Args) > 2 && os.Args[2] == "one" {
+		d.MaxInFlight = 1
+	}
+	return d
 }
 
 func (a *actor) Configure(_ context.Context, settings json.RawMessage) error {
 	if err := json.Unmarshal(settings, &a.settings); err != nil {
 		return err
+	}
+	if info, err := os.Stat(os.Getenv("PLUGIN_UNIX_SOCKET_DIR")); err == nil { // later it has no name
+		a.folder = fmt.Sprintf("%#o", info.Mode().Perm())
 	}
 	slog.Info("configured", "password", a.settings.Password)
 	fmt.Println("noise on stdout about", a.settings.Password)
@@ -103,6 +113,8 @@ func (a *actor) Deliver(ctx context.Context, m *transport.Message) transport.Rec
 		return transport.Failed(transport.Unknown, transport.TargetError, "the password is "+a.settings.Password)
 	case "environment":
 		return transport.Receipt{Effect: transport.Done, Code: transport.Delivered, Body: []byte(strings.Join(os.Environ(), "\n"))}
+	case "socket folder":
+		return transport.Receipt{Effect: transport.Done, Code: transport.Delivered, Body: []byte(a.folder)}
 	case "big":
 		return transport.Receipt{Effect: transport.Done, Code: transport.Delivered, Body: make([]byte, 4<<20)}
 	case "dirty":

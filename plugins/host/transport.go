@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-plugin"
@@ -34,18 +35,24 @@ type TransportSpec struct {
 	Title    string   // argv[0], for process lists; "": the executable
 	SHA256   []byte   // pin, or nil
 	NoMTLS   bool     // the plugin cannot do AutoMTLS
+	Attach   string   // see [Spec]
 	Settings json.RawMessage
 	// Resolve turns a reference such as "env:NAME" into the secret. It is asked
 	// only for fields that the plugin's schema marks as secret.
 	Resolve func(ref string) (string, error)
 	Log     *slog.Logger
+	Health  time.Duration // see [Spec]
+	// Unary makes each message a call of its own also where the plugin has a stream: to
+	// measure what the stream is worth.
+	Unary bool
 }
 
 // Transport is a transport plugin in a child process.
 type Transport struct {
-	calls sync.RWMutex // held for reading by a call in flight, for writing once stopped
-	stop  sync.Once
-	life  // guarded by calls
+	calls    sync.RWMutex // held for reading by a call in flight, for writing once stopped
+	stop     sync.Once
+	inFlight atomic.Int64
+	life     // guarded by calls
 }
 
 // life is a transport on one set of settings.
@@ -53,6 +60,7 @@ type life struct {
 	spec   TransportSpec
 	child  *Child
 	about  transport.Description
+	slots  chan struct{} // as many as the plugin takes at a time; nil: any number
 	redact *Redactor
 }
 
@@ -83,11 +91,14 @@ func start(ctx context.Context, spec TransportSpec) (l life, err error) {
 			}
 			l.redact.Hide(secrets...)
 			l.about, settings = about, resolved
+			if about.MaxInFlight > 0 {
+				l.slots = make(chan struct{}, about.MaxInFlight)
+			}
 		}
 		if err := client.Configure(ctx, settings); err != nil {
 			return l.redact.settings(err)
 		}
-		if !streams {
+		if !streams || spec.Unary {
 			return nil
 		}
 		return client.Open()
@@ -98,10 +109,12 @@ func start(ctx context.Context, spec TransportSpec) (l life, err error) {
 		Title:     spec.Title,
 		SHA256:    spec.SHA256,
 		NoMTLS:    spec.NoMTLS,
+		Attach:    spec.Attach,
 		Handshake: plugins.Handshake,
 		Protocols: map[int]plugin.PluginSet{1: {plugins.TransportService: &plugins.TransportPlugin{}}},
 		Service:   plugins.TransportService,
 		Setup:     setup,
+		Health:    spec.Health,
 		Log:       spec.Log,
 		Redact:    l.redact,
 	})
@@ -153,10 +166,13 @@ func (t *Transport) Description() transport.Description {
 	return t.about
 }
 
+// InFlight is how many attempts and checks the plugin is at work on.
+func (t *Transport) InFlight() int { return int(t.inFlight.Load()) }
+
 // Status tells how the plugin's process is.
 func (t *Transport) Status() Status {
 	if !t.calls.TryRLock() {
-		return Status{}
+		return Status{State: Stopped}
 	}
 	defer t.calls.RUnlock()
 	return t.child.Status()
@@ -199,6 +215,20 @@ func (t *Transport) call(ctx context.Context, rpc func(context.Context, *plugins
 	if !ok {
 		deadline = time.Now().Add(time.Minute) // invariant 4, whoever calls
 	}
+	if t.slots != nil {
+		wait := time.NewTimer(time.Until(deadline))
+		defer wait.Stop()
+		select {
+		case t.slots <- struct{}{}:
+			defer func() { <-t.slots }()
+		case <-gone:
+			return transport.Failed(transport.None, transport.PluginUnavailable, ErrUnavailable.Error())
+		case <-wait.C:
+			return transport.Failed(transport.None, transport.Timeout, "the plugin had no room for another attempt")
+		}
+	}
+	t.inFlight.Add(1)
+	defer t.inFlight.Add(-1)
 	timeout := time.Until(deadline)
 	if timeout <= 0 {
 		return transport.Failed(transport.None, transport.Timeout, "no time was left for an attempt")

@@ -68,21 +68,6 @@ func (h *head) bytes() []byte {
 	return b.Bytes()
 }
 
-// reserved tells whether Hookline, the client or HTTP itself owns a header. name
-// is in lower case.
-func reserved(name string) bool {
-	switch name {
-	case "authorization", "traceparent", "host", "content-length",
-		"connection", "keep-alive", "proxy-authenticate", "proxy-authorization",
-		"proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
-		"http2-settings",
-		"expect",          // we don't wait for 100 Continue
-		"accept-encoding": // a receipt can't say that its body is compressed
-		return true
-	}
-	return strings.HasPrefix(name, "webhook-") || strings.HasPrefix(name, "hookline-")
-}
-
 // appendRequest writes m's request into buf. A payload too long to be copied is
 // returned, to be sent after buf. The error says why m can't be sent at all.
 func (t *endpoint) appendRequest(buf *buffer, m *transport.Message, now time.Time) (rest []byte, err error) {
@@ -186,7 +171,7 @@ func (t *endpoint) checkHeaders(m *transport.Message) (c customHeaders, err erro
 		}
 		lower := strings.ToLower(name)
 		switch {
-		case reserved(lower):
+		case transport.ReservedHeader(lower):
 			return c, fmt.Errorf("the transform set header %s, which Hookline or HTTP itself sets; remove it from the script", name)
 		case t.configured[lower]:
 			return c, fmt.Errorf("the transform set header %s, which the transport's settings set; remove it from one of them", name)

@@ -224,7 +224,7 @@ func (t *endpoint) parseHeaders(h map[string]string, bad *target.Faults, head *h
 			if head.has(name) {
 				bad.Add(field, "excludes username and bearer_token; a request has one Authorization")
 			}
-		case reserved(lower):
+		case transport.ReservedHeader(lower):
 			bad.Add(field, "is set by Hookline or by HTTP itself; remove it")
 		}
 		v := strings.Trim(h[name], " \t")

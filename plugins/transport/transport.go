@@ -6,6 +6,7 @@ package transport
 import (
 	"context"
 	"encoding/json"
+	"strings"
 	"time"
 )
 
@@ -47,6 +48,9 @@ type Description struct {
 	// Exclusive: two processes with the same settings must not run side by side
 	// (a serial line, a lock file). On reload the old one ends first.
 	Exclusive bool
+	// MaxInFlight is how many attempts at a time the plugin takes; more wait in
+	// Hookline. 0: any number.
+	MaxInFlight int
 
 	// Settings is the JSON Schema (2020-12) of Configure's settings. A string
 	// property with "writeOnly": true is a secret: only there are references
@@ -160,4 +164,19 @@ func (e *SettingError) Error() string {
 		return e.Rule
 	}
 	return e.Field + ": " + e.Rule
+}
+
+// ReservedHeader tells whether a header of a message may not be set by a transform,
+// because Hookline, an HTTP client or HTTP itself owns it. name is in lower case.
+func ReservedHeader(name string) bool {
+	switch name {
+	case "authorization", "traceparent", "host", "content-length",
+		"connection", "keep-alive", "proxy-authenticate", "proxy-authorization",
+		"proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
+		"http2-settings",
+		"expect",          // nobody waits for 100 Continue
+		"accept-encoding": // a receipt can't say that its body is compressed
+		return true
+	}
+	return strings.HasPrefix(name, "webhook-") || strings.HasPrefix(name, "hookline-")
 }

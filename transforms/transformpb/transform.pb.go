@@ -38,6 +38,11 @@ const (
 	Reason_REASON_STUCK Reason = 2
 	// The budget was over before the script could begin.
 	Reason_REASON_QUEUED Reason = 3
+	// The process held more memory than it may while the script ran. Only a run that
+	// was alone is to blame for it.
+	Reason_REASON_MEMORY Reason = 4
+	// The process does not have the script.
+	Reason_REASON_NOT_LOADED Reason = 5
 )
 
 // Enum value maps for Reason.
@@ -47,12 +52,16 @@ var (
 		1: "REASON_TIMEOUT",
 		2: "REASON_STUCK",
 		3: "REASON_QUEUED",
+		4: "REASON_MEMORY",
+		5: "REASON_NOT_LOADED",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED": 0,
 		"REASON_TIMEOUT":     1,
 		"REASON_STUCK":       2,
 		"REASON_QUEUED":      3,
+		"REASON_MEMORY":      4,
+		"REASON_NOT_LOADED":  5,
 	}
 )
 
@@ -83,21 +92,843 @@ func (Reason) EnumDescriptor() ([]byte, []int) {
 	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{0}
 }
 
+type ConfigureRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the process may hold in its heap, in bytes; 0: no limit.
+	Memory        uint64 `protobuf:"varint,1,opt,name=memory,proto3" json:"memory,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigureRequest) Reset() {
+	*x = ConfigureRequest{}
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigureRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigureRequest) ProtoMessage() {}
+
+func (x *ConfigureRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigureRequest.ProtoReflect.Descriptor instead.
+func (*ConfigureRequest) Descriptor() ([]byte, []int) {
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *ConfigureRequest) GetMemory() uint64 {
+	if x != nil {
+		return x.Memory
+	}
+	return 0
+}
+
+type ConfigureResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigureResponse) Reset() {
+	*x = ConfigureResponse{}
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigureResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigureResponse) ProtoMessage() {}
+
+func (x *ConfigureResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigureResponse.ProtoReflect.Descriptor instead.
+func (*ConfigureResponse) Descriptor() ([]byte, []int) {
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{1}
+}
+
+// StreamRequest goes to the process.
+type StreamRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The host numbers its runs; the number is in every frame about the run.
+	Run uint64 `protobuf:"varint,1,opt,name=run,proto3" json:"run,omitempty"`
+	// Types that are valid to be assigned to Frame:
+	//
+	//	*StreamRequest_Begin
+	//	*StreamRequest_Result
+	Frame         isStreamRequest_Frame `protobuf_oneof:"frame"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamRequest) Reset() {
+	*x = StreamRequest{}
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamRequest) ProtoMessage() {}
+
+func (x *StreamRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamRequest.ProtoReflect.Descriptor instead.
+func (*StreamRequest) Descriptor() ([]byte, []int) {
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *StreamRequest) GetRun() uint64 {
+	if x != nil {
+		return x.Run
+	}
+	return 0
+}
+
+func (x *StreamRequest) GetFrame() isStreamRequest_Frame {
+	if x != nil {
+		return x.Frame
+	}
+	return nil
+}
+
+func (x *StreamRequest) GetBegin() *RunRequest {
+	if x != nil {
+		if x, ok := x.Frame.(*StreamRequest_Begin); ok {
+			return x.Begin
+		}
+	}
+	return nil
+}
+
+func (x *StreamRequest) GetResult() *CallResult {
+	if x != nil {
+		if x, ok := x.Frame.(*StreamRequest_Result); ok {
+			return x.Result
+		}
+	}
+	return nil
+}
+
+type isStreamRequest_Frame interface {
+	isStreamRequest_Frame()
+}
+
+type StreamRequest_Begin struct {
+	Begin *RunRequest `protobuf:"bytes,2,opt,name=begin,proto3,oneof"`
+}
+
+type StreamRequest_Result struct {
+	Result *CallResult `protobuf:"bytes,3,opt,name=result,proto3,oneof"`
+}
+
+func (*StreamRequest_Begin) isStreamRequest_Frame() {}
+
+func (*StreamRequest_Result) isStreamRequest_Frame() {}
+
+// StreamResponse comes from the process.
+type StreamResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Run   uint64                 `protobuf:"varint,1,opt,name=run,proto3" json:"run,omitempty"`
+	// Types that are valid to be assigned to Frame:
+	//
+	//	*StreamResponse_End
+	//	*StreamResponse_Call
+	Frame         isStreamResponse_Frame `protobuf_oneof:"frame"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamResponse) Reset() {
+	*x = StreamResponse{}
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamResponse) ProtoMessage() {}
+
+func (x *StreamResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamResponse.ProtoReflect.Descriptor instead.
+func (*StreamResponse) Descriptor() ([]byte, []int) {
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *StreamResponse) GetRun() uint64 {
+	if x != nil {
+		return x.Run
+	}
+	return 0
+}
+
+func (x *StreamResponse) GetFrame() isStreamResponse_Frame {
+	if x != nil {
+		return x.Frame
+	}
+	return nil
+}
+
+func (x *StreamResponse) GetEnd() *RunResponse {
+	if x != nil {
+		if x, ok := x.Frame.(*StreamResponse_End); ok {
+			return x.End
+		}
+	}
+	return nil
+}
+
+func (x *StreamResponse) GetCall() *HostCall {
+	if x != nil {
+		if x, ok := x.Frame.(*StreamResponse_Call); ok {
+			return x.Call
+		}
+	}
+	return nil
+}
+
+type isStreamResponse_Frame interface {
+	isStreamResponse_Frame()
+}
+
+type StreamResponse_End struct {
+	End *RunResponse `protobuf:"bytes,2,opt,name=end,proto3,oneof"`
+}
+
+type StreamResponse_Call struct {
+	Call *HostCall `protobuf:"bytes,3,opt,name=call,proto3,oneof"`
+}
+
+func (*StreamResponse_End) isStreamResponse_Frame() {}
+
+func (*StreamResponse_Call) isStreamResponse_Frame() {}
+
+// HostCall is what a run asks of the host. The run waits for the result, and its
+// own time stands still meanwhile; its budget does not.
+type HostCall struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Counts within the run.
+	Call uint64 `protobuf:"varint,1,opt,name=call,proto3" json:"call,omitempty"`
+	// "trialkit.get": argument is the path in UTF-8, value the answer as JSON.
+	Method        string `protobuf:"bytes,2,opt,name=method,proto3" json:"method,omitempty"`
+	Argument      []byte `protobuf:"bytes,3,opt,name=argument,proto3" json:"argument,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HostCall) Reset() {
+	*x = HostCall{}
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HostCall) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HostCall) ProtoMessage() {}
+
+func (x *HostCall) ProtoReflect() protoreflect.Message {
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HostCall.ProtoReflect.Descriptor instead.
+func (*HostCall) Descriptor() ([]byte, []int) {
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *HostCall) GetCall() uint64 {
+	if x != nil {
+		return x.Call
+	}
+	return 0
+}
+
+func (x *HostCall) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *HostCall) GetArgument() []byte {
+	if x != nil {
+		return x.Argument
+	}
+	return nil
+}
+
+// CallResult answers a HostCall.
+type CallResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Call  uint64                 `protobuf:"varint,1,opt,name=call,proto3" json:"call,omitempty"`
+	// Types that are valid to be assigned to Outcome:
+	//
+	//	*CallResult_Value
+	//	*CallResult_Failure
+	Outcome       isCallResult_Outcome `protobuf_oneof:"outcome"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallResult) Reset() {
+	*x = CallResult{}
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallResult) ProtoMessage() {}
+
+func (x *CallResult) ProtoReflect() protoreflect.Message {
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallResult.ProtoReflect.Descriptor instead.
+func (*CallResult) Descriptor() ([]byte, []int) {
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *CallResult) GetCall() uint64 {
+	if x != nil {
+		return x.Call
+	}
+	return 0
+}
+
+func (x *CallResult) GetOutcome() isCallResult_Outcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return nil
+}
+
+func (x *CallResult) GetValue() []byte {
+	if x != nil {
+		if x, ok := x.Outcome.(*CallResult_Value); ok {
+			return x.Value
+		}
+	}
+	return nil
+}
+
+func (x *CallResult) GetFailure() *CallFailure {
+	if x != nil {
+		if x, ok := x.Outcome.(*CallResult_Failure); ok {
+			return x.Failure
+		}
+	}
+	return nil
+}
+
+type isCallResult_Outcome interface {
+	isCallResult_Outcome()
+}
+
+type CallResult_Value struct {
+	Value []byte `protobuf:"bytes,2,opt,name=value,proto3,oneof"`
+}
+
+type CallResult_Failure struct {
+	Failure *CallFailure `protobuf:"bytes,3,opt,name=failure,proto3,oneof"`
+}
+
+func (*CallResult_Value) isCallResult_Outcome() {}
+
+func (*CallResult_Failure) isCallResult_Outcome() {}
+
+// CallFailure is why a host call gave nothing.
+type CallFailure struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// For programs: "unavailable", "timeout", or what the host's side of the method
+	// says.
+	Code string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	// For the script, which gets it as an error it can catch.
+	Text          string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallFailure) Reset() {
+	*x = CallFailure{}
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallFailure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallFailure) ProtoMessage() {}
+
+func (x *CallFailure) ProtoReflect() protoreflect.Message {
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallFailure.ProtoReflect.Descriptor instead.
+func (*CallFailure) Descriptor() ([]byte, []int) {
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *CallFailure) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *CallFailure) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+type BundleRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As written in the configuration; it stands in positions.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	// The folder beyond which nothing is read.
+	Root string `protobuf:"bytes,3,opt,name=root,proto3" json:"root,omitempty"`
+	// Text of modules that are not on the disk, by the name that imports them.
+	Modules map[string]string `protobuf:"bytes,4,rep,name=modules,proto3" json:"modules,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The one of them whose default export is run; empty: the script's is.
+	Main          string `protobuf:"bytes,5,opt,name=main,proto3" json:"main,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BundleRequest) Reset() {
+	*x = BundleRequest{}
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BundleRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BundleRequest) ProtoMessage() {}
+
+func (x *BundleRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BundleRequest.ProtoReflect.Descriptor instead.
+func (*BundleRequest) Descriptor() ([]byte, []int) {
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *BundleRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *BundleRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *BundleRequest) GetRoot() string {
+	if x != nil {
+		return x.Root
+	}
+	return ""
+}
+
+func (x *BundleRequest) GetModules() map[string]string {
+	if x != nil {
+		return x.Modules
+	}
+	return nil
+}
+
+func (x *BundleRequest) GetMain() string {
+	if x != nil {
+		return x.Main
+	}
+	return ""
+}
+
+type BundleResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The bundle with its source map; empty if there are problems.
+	Source   []byte     `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	Problems []*Problem `protobuf:"bytes,2,rep,name=problems,proto3" json:"problems,omitempty"`
+	// What does not keep the script from running.
+	Warnings []*Problem `protobuf:"bytes,3,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	// Paths of all files that were read, and of those that were looked for in vain.
+	Inputs        []string `protobuf:"bytes,4,rep,name=inputs,proto3" json:"inputs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BundleResponse) Reset() {
+	*x = BundleResponse{}
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BundleResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BundleResponse) ProtoMessage() {}
+
+func (x *BundleResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BundleResponse.ProtoReflect.Descriptor instead.
+func (*BundleResponse) Descriptor() ([]byte, []int) {
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *BundleResponse) GetSource() []byte {
+	if x != nil {
+		return x.Source
+	}
+	return nil
+}
+
+func (x *BundleResponse) GetProblems() []*Problem {
+	if x != nil {
+		return x.Problems
+	}
+	return nil
+}
+
+func (x *BundleResponse) GetWarnings() []*Problem {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+func (x *BundleResponse) GetInputs() []string {
+	if x != nil {
+		return x.Inputs
+	}
+	return nil
+}
+
+type ProvideRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// SHA-256 of the content, in hex.
+	Digest string `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
+	// It tells the format: sites.csv, codes.json.
+	Name          string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Content       []byte `protobuf:"bytes,3,opt,name=content,proto3" json:"content,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProvideRequest) Reset() {
+	*x = ProvideRequest{}
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProvideRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProvideRequest) ProtoMessage() {}
+
+func (x *ProvideRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProvideRequest.ProtoReflect.Descriptor instead.
+func (*ProvideRequest) Descriptor() ([]byte, []int) {
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ProvideRequest) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *ProvideRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ProvideRequest) GetContent() []byte {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
+type ProvideResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProvideResponse) Reset() {
+	*x = ProvideResponse{}
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProvideResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProvideResponse) ProtoMessage() {}
+
+func (x *ProvideResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProvideResponse.ProtoReflect.Descriptor instead.
+func (*ProvideResponse) Descriptor() ([]byte, []int) {
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{10}
+}
+
+type WithdrawRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Digest        string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WithdrawRequest) Reset() {
+	*x = WithdrawRequest{}
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WithdrawRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WithdrawRequest) ProtoMessage() {}
+
+func (x *WithdrawRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WithdrawRequest.ProtoReflect.Descriptor instead.
+func (*WithdrawRequest) Descriptor() ([]byte, []int) {
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *WithdrawRequest) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *WithdrawRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type WithdrawResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WithdrawResponse) Reset() {
+	*x = WithdrawResponse{}
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WithdrawResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WithdrawResponse) ProtoMessage() {}
+
+func (x *WithdrawResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WithdrawResponse.ProtoReflect.Descriptor instead.
+func (*WithdrawResponse) Descriptor() ([]byte, []int) {
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{12}
+}
+
 type LoadRequest struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	ScriptId string                 `protobuf:"bytes,1,opt,name=script_id,json=scriptId,proto3" json:"script_id,omitempty"`
 	// As written in the configuration; it stands in positions.
-	Name   string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// What Bundle made; or the text of a script, from before there were bundles.
 	Source []byte `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`
 	// For the script's top level, which is run once to see what it exports.
-	Timeout       *durationpb.Duration `protobuf:"bytes,4,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	Timeout *durationpb.Duration `protobuf:"bytes,4,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// Digests of lookup files that were provided, by file name.
+	Lookups map[string]string `protobuf:"bytes,5,rep,name=lookups,proto3" json:"lookups,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Of the route, by name. They are never written anywhere.
+	Secrets map[string]string `protobuf:"bytes,6,rep,name=secrets,proto3" json:"secrets,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// It is a file of tests.
+	Tests bool `protobuf:"varint,7,opt,name=tests,proto3" json:"tests,omitempty"`
+	// What host calls are answered with in the place of the host, for a script that
+	// is tried.
+	Answers       *Answers `protobuf:"bytes,8,opt,name=answers,proto3" json:"answers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LoadRequest) Reset() {
 	*x = LoadRequest{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[0]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -109,7 +940,7 @@ func (x *LoadRequest) String() string {
 func (*LoadRequest) ProtoMessage() {}
 
 func (x *LoadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[0]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -122,7 +953,7 @@ func (x *LoadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadRequest.ProtoReflect.Descriptor instead.
 func (*LoadRequest) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{0}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *LoadRequest) GetScriptId() string {
@@ -153,6 +984,79 @@ func (x *LoadRequest) GetTimeout() *durationpb.Duration {
 	return nil
 }
 
+func (x *LoadRequest) GetLookups() map[string]string {
+	if x != nil {
+		return x.Lookups
+	}
+	return nil
+}
+
+func (x *LoadRequest) GetSecrets() map[string]string {
+	if x != nil {
+		return x.Secrets
+	}
+	return nil
+}
+
+func (x *LoadRequest) GetTests() bool {
+	if x != nil {
+		return x.Tests
+	}
+	return false
+}
+
+func (x *LoadRequest) GetAnswers() *Answers {
+	if x != nil {
+		return x.Answers
+	}
+	return nil
+}
+
+type Answers struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// JSON, by the path that ctx.trialkit.get is given.
+	Trialkit      map[string][]byte `protobuf:"bytes,1,rep,name=trialkit,proto3" json:"trialkit,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Answers) Reset() {
+	*x = Answers{}
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Answers) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Answers) ProtoMessage() {}
+
+func (x *Answers) ProtoReflect() protoreflect.Message {
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Answers.ProtoReflect.Descriptor instead.
+func (*Answers) Descriptor() ([]byte, []int) {
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Answers) GetTrialkit() map[string][]byte {
+	if x != nil {
+		return x.Trialkit
+	}
+	return nil
+}
+
 type LoadResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Empty: the script can be run.
@@ -163,7 +1067,7 @@ type LoadResponse struct {
 
 func (x *LoadResponse) Reset() {
 	*x = LoadResponse{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[1]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -175,7 +1079,7 @@ func (x *LoadResponse) String() string {
 func (*LoadResponse) ProtoMessage() {}
 
 func (x *LoadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[1]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -188,7 +1092,7 @@ func (x *LoadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadResponse.ProtoReflect.Descriptor instead.
 func (*LoadResponse) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{1}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *LoadResponse) GetProblems() []*Problem {
@@ -201,18 +1105,20 @@ func (x *LoadResponse) GetProblems() []*Problem {
 // Problem is why a script cannot be loaded.
 type Problem struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Both count from 1; 0: not known.
-	Line          int32  `protobuf:"varint,1,opt,name=line,proto3" json:"line,omitempty"`
-	Column        int32  `protobuf:"varint,2,opt,name=column,proto3" json:"column,omitempty"`
-	Text          string `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
-	LineText      string `protobuf:"bytes,4,opt,name=line_text,json=lineText,proto3" json:"line_text,omitempty"`
+	// Both count from 1, columns in UTF-16 code units; 0: not known.
+	Line     int32  `protobuf:"varint,1,opt,name=line,proto3" json:"line,omitempty"`
+	Column   int32  `protobuf:"varint,2,opt,name=column,proto3" json:"column,omitempty"`
+	Text     string `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
+	LineText string `protobuf:"bytes,4,opt,name=line_text,json=lineText,proto3" json:"line_text,omitempty"`
+	// As the user knows it; empty: the script as a whole.
+	File          string `protobuf:"bytes,5,opt,name=file,proto3" json:"file,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[2]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -224,7 +1130,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[2]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -237,7 +1143,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{2}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Problem) GetLine() int32 {
@@ -268,6 +1174,13 @@ func (x *Problem) GetLineText() string {
 	return ""
 }
 
+func (x *Problem) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
 type UnloadRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ScriptId      string                 `protobuf:"bytes,1,opt,name=script_id,json=scriptId,proto3" json:"script_id,omitempty"`
@@ -277,7 +1190,7 @@ type UnloadRequest struct {
 
 func (x *UnloadRequest) Reset() {
 	*x = UnloadRequest{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[3]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -289,7 +1202,7 @@ func (x *UnloadRequest) String() string {
 func (*UnloadRequest) ProtoMessage() {}
 
 func (x *UnloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[3]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -302,7 +1215,7 @@ func (x *UnloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnloadRequest.ProtoReflect.Descriptor instead.
 func (*UnloadRequest) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{3}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *UnloadRequest) GetScriptId() string {
@@ -320,7 +1233,7 @@ type UnloadResponse struct {
 
 func (x *UnloadResponse) Reset() {
 	*x = UnloadResponse{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[4]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -332,7 +1245,7 @@ func (x *UnloadResponse) String() string {
 func (*UnloadResponse) ProtoMessage() {}
 
 func (x *UnloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[4]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -345,7 +1258,7 @@ func (x *UnloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnloadResponse.ProtoReflect.Descriptor instead.
 func (*UnloadResponse) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{4}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{18}
 }
 
 type RunRequest struct {
@@ -353,26 +1266,36 @@ type RunRequest struct {
 	ScriptId string                 `protobuf:"bytes,1,opt,name=script_id,json=scriptId,proto3" json:"script_id,omitempty"`
 	// The script's own time.
 	Timeout *durationpb.Duration `protobuf:"bytes,2,opt,name=timeout,proto3" json:"timeout,omitempty"`
-	// The time for waiting and running together.
+	// The time for everything: waiting for a turn, running, calls to the host.
 	Budget *durationpb.Duration `protobuf:"bytes,3,opt,name=budget,proto3" json:"budget,omitempty"`
 	// The event's body, JSON as it was sent.
-	Body          []byte                 `protobuf:"bytes,4,opt,name=body,proto3" json:"body,omitempty"`
-	Kind          string                 `protobuf:"bytes,5,opt,name=kind,proto3" json:"kind,omitempty"`
-	Hook          string                 `protobuf:"bytes,6,opt,name=hook,proto3" json:"hook,omitempty"`
-	Study         string                 `protobuf:"bytes,7,opt,name=study,proto3" json:"study,omitempty"`
-	Stage         string                 `protobuf:"bytes,8,opt,name=stage,proto3" json:"stage,omitempty"`
-	Route         string                 `protobuf:"bytes,9,opt,name=route,proto3" json:"route,omitempty"`
-	EventId       string                 `protobuf:"bytes,10,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
-	DeliveryId    string                 `protobuf:"bytes,11,opt,name=delivery_id,json=deliveryId,proto3" json:"delivery_id,omitempty"`
-	Ref           string                 `protobuf:"bytes,12,opt,name=ref,proto3" json:"ref,omitempty"`
-	ReceivedAt    *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=received_at,json=receivedAt,proto3" json:"received_at,omitempty"`
+	Body       []byte                 `protobuf:"bytes,4,opt,name=body,proto3" json:"body,omitempty"`
+	Kind       string                 `protobuf:"bytes,5,opt,name=kind,proto3" json:"kind,omitempty"`
+	Hook       string                 `protobuf:"bytes,6,opt,name=hook,proto3" json:"hook,omitempty"`
+	Study      string                 `protobuf:"bytes,7,opt,name=study,proto3" json:"study,omitempty"`
+	Stage      string                 `protobuf:"bytes,8,opt,name=stage,proto3" json:"stage,omitempty"`
+	Route      string                 `protobuf:"bytes,9,opt,name=route,proto3" json:"route,omitempty"`
+	EventId    string                 `protobuf:"bytes,10,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
+	DeliveryId string                 `protobuf:"bytes,11,opt,name=delivery_id,json=deliveryId,proto3" json:"delivery_id,omitempty"`
+	Ref        string                 `protobuf:"bytes,12,opt,name=ref,proto3" json:"ref,omitempty"`
+	ReceivedAt *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=received_at,json=receivedAt,proto3" json:"received_at,omitempty"`
+	// Refuse an event with a number that JavaScript would round, instead of making
+	// it a string.
+	RefuseBigIntegers bool `protobuf:"varint,14,opt,name=refuse_big_integers,json=refuseBigIntegers,proto3" json:"refuse_big_integers,omitempty"`
+	// No other script runs at the same time: whatever happens is this one's doing.
+	Alone bool `protobuf:"varint,15,opt,name=alone,proto3" json:"alone,omitempty"`
+	// How long it may wait until it begins, within the budget.
+	Patience *durationpb.Duration `protobuf:"bytes,16,opt,name=patience,proto3" json:"patience,omitempty"`
+	// The record that the event is about, JSON as TrialKit gave it; empty: the
+	// route does not enrich.
+	Record        []byte `protobuf:"bytes,17,opt,name=record,proto3" json:"record,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[5]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -384,7 +1307,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[5]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -397,7 +1320,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{5}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RunRequest) GetScriptId() string {
@@ -491,6 +1414,34 @@ func (x *RunRequest) GetReceivedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *RunRequest) GetRefuseBigIntegers() bool {
+	if x != nil {
+		return x.RefuseBigIntegers
+	}
+	return false
+}
+
+func (x *RunRequest) GetAlone() bool {
+	if x != nil {
+		return x.Alone
+	}
+	return false
+}
+
+func (x *RunRequest) GetPatience() *durationpb.Duration {
+	if x != nil {
+		return x.Patience
+	}
+	return nil
+}
+
+func (x *RunRequest) GetRecord() []byte {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
 type RunResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Exactly one of messages, skip, reject and failure says what came of it.
@@ -506,7 +1457,7 @@ type RunResponse struct {
 
 func (x *RunResponse) Reset() {
 	*x = RunResponse{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[6]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -518,7 +1469,7 @@ func (x *RunResponse) String() string {
 func (*RunResponse) ProtoMessage() {}
 
 func (x *RunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[6]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -531,7 +1482,7 @@ func (x *RunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunResponse.ProtoReflect.Descriptor instead.
 func (*RunResponse) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{6}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RunResponse) GetMessages() []*Content {
@@ -573,15 +1524,18 @@ func (x *RunResponse) GetLogs() []string {
 type Content struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Empty: JSON.
-	ContentType   string `protobuf:"bytes,1,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
-	Payload       []byte `protobuf:"bytes,2,opt,name=payload,proto3" json:"payload,omitempty"`
+	ContentType   string            `protobuf:"bytes,1,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
+	Payload       []byte            `protobuf:"bytes,2,opt,name=payload,proto3" json:"payload,omitempty"`
+	Headers       map[string]string `protobuf:"bytes,3,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Key           string            `protobuf:"bytes,4,opt,name=key,proto3" json:"key,omitempty"`
+	Path          string            `protobuf:"bytes,5,opt,name=path,proto3" json:"path,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Content) Reset() {
 	*x = Content{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[7]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -593,7 +1547,7 @@ func (x *Content) String() string {
 func (*Content) ProtoMessage() {}
 
 func (x *Content) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[7]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -606,7 +1560,7 @@ func (x *Content) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Content.ProtoReflect.Descriptor instead.
 func (*Content) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{7}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Content) GetContentType() string {
@@ -623,6 +1577,27 @@ func (x *Content) GetPayload() []byte {
 	return nil
 }
 
+func (x *Content) GetHeaders() map[string]string {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *Content) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Content) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
 // Word is what a script says instead of a payload.
 type Word struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -633,7 +1608,7 @@ type Word struct {
 
 func (x *Word) Reset() {
 	*x = Word{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[8]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -645,7 +1620,7 @@ func (x *Word) String() string {
 func (*Word) ProtoMessage() {}
 
 func (x *Word) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[8]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -658,7 +1633,7 @@ func (x *Word) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Word.ProtoReflect.Descriptor instead.
 func (*Word) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{8}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Word) GetText() string {
@@ -682,7 +1657,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[9]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -694,7 +1669,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_transforms_transformpb_transform_proto_msgTypes[9]
+	mi := &file_transforms_transformpb_transform_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -707,7 +1682,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{9}
+	return file_transforms_transformpb_transform_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Failure) GetPosition() string {
@@ -735,22 +1710,87 @@ var File_transforms_transformpb_transform_proto protoreflect.FileDescriptor
 
 const file_transforms_transformpb_transform_proto_rawDesc = "" +
 	"\n" +
-	"&transforms/transformpb/transform.proto\x12\x1ahookline.transform.v1alpha\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8b\x01\n" +
+	"&transforms/transformpb/transform.proto\x12\x1ahookline.transform.v1alpha\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"*\n" +
+	"\x10ConfigureRequest\x12\x16\n" +
+	"\x06memory\x18\x01 \x01(\x04R\x06memory\"\x13\n" +
+	"\x11ConfigureResponse\"\xac\x01\n" +
+	"\rStreamRequest\x12\x10\n" +
+	"\x03run\x18\x01 \x01(\x04R\x03run\x12>\n" +
+	"\x05begin\x18\x02 \x01(\v2&.hookline.transform.v1alpha.RunRequestH\x00R\x05begin\x12@\n" +
+	"\x06result\x18\x03 \x01(\v2&.hookline.transform.v1alpha.CallResultH\x00R\x06resultB\a\n" +
+	"\x05frame\"\xa4\x01\n" +
+	"\x0eStreamResponse\x12\x10\n" +
+	"\x03run\x18\x01 \x01(\x04R\x03run\x12;\n" +
+	"\x03end\x18\x02 \x01(\v2'.hookline.transform.v1alpha.RunResponseH\x00R\x03end\x12:\n" +
+	"\x04call\x18\x03 \x01(\v2$.hookline.transform.v1alpha.HostCallH\x00R\x04callB\a\n" +
+	"\x05frame\"R\n" +
+	"\bHostCall\x12\x12\n" +
+	"\x04call\x18\x01 \x01(\x04R\x04call\x12\x16\n" +
+	"\x06method\x18\x02 \x01(\tR\x06method\x12\x1a\n" +
+	"\bargument\x18\x03 \x01(\fR\bargument\"\x88\x01\n" +
+	"\n" +
+	"CallResult\x12\x12\n" +
+	"\x04call\x18\x01 \x01(\x04R\x04call\x12\x16\n" +
+	"\x05value\x18\x02 \x01(\fH\x00R\x05value\x12C\n" +
+	"\afailure\x18\x03 \x01(\v2'.hookline.transform.v1alpha.CallFailureH\x00R\afailureB\t\n" +
+	"\aoutcome\"5\n" +
+	"\vCallFailure\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\tR\x04code\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"\xed\x01\n" +
+	"\rBundleRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +
+	"\x04root\x18\x03 \x01(\tR\x04root\x12P\n" +
+	"\amodules\x18\x04 \x03(\v26.hookline.transform.v1alpha.BundleRequest.ModulesEntryR\amodules\x12\x12\n" +
+	"\x04main\x18\x05 \x01(\tR\x04main\x1a:\n" +
+	"\fModulesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc2\x01\n" +
+	"\x0eBundleResponse\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\fR\x06source\x12?\n" +
+	"\bproblems\x18\x02 \x03(\v2#.hookline.transform.v1alpha.ProblemR\bproblems\x12?\n" +
+	"\bwarnings\x18\x03 \x03(\v2#.hookline.transform.v1alpha.ProblemR\bwarnings\x12\x16\n" +
+	"\x06inputs\x18\x04 \x03(\tR\x06inputs\"V\n" +
+	"\x0eProvideRequest\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
+	"\acontent\x18\x03 \x01(\fR\acontent\"\x11\n" +
+	"\x0fProvideResponse\"=\n" +
+	"\x0fWithdrawRequest\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"\x12\n" +
+	"\x10WithdrawResponse\"\xf8\x03\n" +
 	"\vLoadRequest\x12\x1b\n" +
 	"\tscript_id\x18\x01 \x01(\tR\bscriptId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
 	"\x06source\x18\x03 \x01(\fR\x06source\x123\n" +
-	"\atimeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\atimeout\"O\n" +
+	"\atimeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12N\n" +
+	"\alookups\x18\x05 \x03(\v24.hookline.transform.v1alpha.LoadRequest.LookupsEntryR\alookups\x12N\n" +
+	"\asecrets\x18\x06 \x03(\v24.hookline.transform.v1alpha.LoadRequest.SecretsEntryR\asecrets\x12\x14\n" +
+	"\x05tests\x18\a \x01(\bR\x05tests\x12=\n" +
+	"\aanswers\x18\b \x01(\v2#.hookline.transform.v1alpha.AnswersR\aanswers\x1a:\n" +
+	"\fLookupsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
+	"\fSecretsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x95\x01\n" +
+	"\aAnswers\x12M\n" +
+	"\btrialkit\x18\x01 \x03(\v21.hookline.transform.v1alpha.Answers.TrialkitEntryR\btrialkit\x1a;\n" +
+	"\rTrialkitEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"O\n" +
 	"\fLoadResponse\x12?\n" +
-	"\bproblems\x18\x01 \x03(\v2#.hookline.transform.v1alpha.ProblemR\bproblems\"f\n" +
+	"\bproblems\x18\x01 \x03(\v2#.hookline.transform.v1alpha.ProblemR\bproblems\"z\n" +
 	"\aProblem\x12\x12\n" +
 	"\x04line\x18\x01 \x01(\x05R\x04line\x12\x16\n" +
 	"\x06column\x18\x02 \x01(\x05R\x06column\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x12\x1b\n" +
-	"\tline_text\x18\x04 \x01(\tR\blineText\",\n" +
+	"\tline_text\x18\x04 \x01(\tR\blineText\x12\x12\n" +
+	"\x04file\x18\x05 \x01(\tR\x04file\",\n" +
 	"\rUnloadRequest\x12\x1b\n" +
 	"\tscript_id\x18\x01 \x01(\tR\bscriptId\"\x10\n" +
-	"\x0eUnloadResponse\"\x9a\x03\n" +
+	"\x0eUnloadResponse\"\xaf\x04\n" +
 	"\n" +
 	"RunRequest\x12\x1b\n" +
 	"\tscript_id\x18\x01 \x01(\tR\bscriptId\x123\n" +
@@ -768,31 +1808,47 @@ const file_transforms_transformpb_transform_proto_rawDesc = "" +
 	"deliveryId\x12\x10\n" +
 	"\x03ref\x18\f \x01(\tR\x03ref\x12;\n" +
 	"\vreceived_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"receivedAt\"\x91\x02\n" +
+	"receivedAt\x12.\n" +
+	"\x13refuse_big_integers\x18\x0e \x01(\bR\x11refuseBigIntegers\x12\x14\n" +
+	"\x05alone\x18\x0f \x01(\bR\x05alone\x125\n" +
+	"\bpatience\x18\x10 \x01(\v2\x19.google.protobuf.DurationR\bpatience\x12\x16\n" +
+	"\x06record\x18\x11 \x01(\fR\x06record\"\x91\x02\n" +
 	"\vRunResponse\x12?\n" +
 	"\bmessages\x18\x01 \x03(\v2#.hookline.transform.v1alpha.ContentR\bmessages\x124\n" +
 	"\x04skip\x18\x02 \x01(\v2 .hookline.transform.v1alpha.WordR\x04skip\x128\n" +
 	"\x06reject\x18\x03 \x01(\v2 .hookline.transform.v1alpha.WordR\x06reject\x12=\n" +
 	"\afailure\x18\x04 \x01(\v2#.hookline.transform.v1alpha.FailureR\afailure\x12\x12\n" +
-	"\x04logs\x18\x05 \x03(\tR\x04logs\"F\n" +
+	"\x04logs\x18\x05 \x03(\tR\x04logs\"\xf4\x01\n" +
 	"\aContent\x12!\n" +
 	"\fcontent_type\x18\x01 \x01(\tR\vcontentType\x12\x18\n" +
-	"\apayload\x18\x02 \x01(\fR\apayload\"\x1a\n" +
+	"\apayload\x18\x02 \x01(\fR\apayload\x12J\n" +
+	"\aheaders\x18\x03 \x03(\v20.hookline.transform.v1alpha.Content.HeadersEntryR\aheaders\x12\x10\n" +
+	"\x03key\x18\x04 \x01(\tR\x03key\x12\x12\n" +
+	"\x04path\x18\x05 \x01(\tR\x04path\x1a:\n" +
+	"\fHeadersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x1a\n" +
 	"\x04Word\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\"u\n" +
 	"\aFailure\x12\x1a\n" +
 	"\bposition\x18\x01 \x01(\tR\bposition\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12:\n" +
-	"\x06reason\x18\x03 \x01(\x0e2\".hookline.transform.v1alpha.ReasonR\x06reason*Y\n" +
+	"\x06reason\x18\x03 \x01(\x0e2\".hookline.transform.v1alpha.ReasonR\x06reason*\x83\x01\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eREASON_TIMEOUT\x10\x01\x12\x10\n" +
 	"\fREASON_STUCK\x10\x02\x12\x11\n" +
-	"\rREASON_QUEUED\x10\x032\xa6\x02\n" +
-	"\x10TransformService\x12Y\n" +
+	"\rREASON_QUEUED\x10\x03\x12\x11\n" +
+	"\rREASON_MEMORY\x10\x04\x12\x15\n" +
+	"\x11REASON_NOT_LOADED\x10\x052\xc9\x05\n" +
+	"\x10TransformService\x12_\n" +
+	"\x06Bundle\x12).hookline.transform.v1alpha.BundleRequest\x1a*.hookline.transform.v1alpha.BundleResponse\x12b\n" +
+	"\aProvide\x12*.hookline.transform.v1alpha.ProvideRequest\x1a+.hookline.transform.v1alpha.ProvideResponse\x12e\n" +
+	"\bWithdraw\x12+.hookline.transform.v1alpha.WithdrawRequest\x1a,.hookline.transform.v1alpha.WithdrawResponse\x12Y\n" +
 	"\x04Load\x12'.hookline.transform.v1alpha.LoadRequest\x1a(.hookline.transform.v1alpha.LoadResponse\x12_\n" +
-	"\x06Unload\x12).hookline.transform.v1alpha.UnloadRequest\x1a*.hookline.transform.v1alpha.UnloadResponse\x12V\n" +
-	"\x03Run\x12&.hookline.transform.v1alpha.RunRequest\x1a'.hookline.transform.v1alpha.RunResponseB5Z3github.com/hookline/hookline/transforms/transformpbb\x06proto3"
+	"\x06Unload\x12).hookline.transform.v1alpha.UnloadRequest\x1a*.hookline.transform.v1alpha.UnloadResponse\x12h\n" +
+	"\tConfigure\x12,.hookline.transform.v1alpha.ConfigureRequest\x1a-.hookline.transform.v1alpha.ConfigureResponse\x12c\n" +
+	"\x06Stream\x12).hookline.transform.v1alpha.StreamRequest\x1a*.hookline.transform.v1alpha.StreamResponse(\x010\x01B5Z3github.com/hookline/hookline/transforms/transformpbb\x06proto3"
 
 var (
 	file_transforms_transformpb_transform_proto_rawDescOnce sync.Once
@@ -807,44 +1863,85 @@ func file_transforms_transformpb_transform_proto_rawDescGZIP() []byte {
 }
 
 var file_transforms_transformpb_transform_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_transforms_transformpb_transform_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_transforms_transformpb_transform_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_transforms_transformpb_transform_proto_goTypes = []any{
 	(Reason)(0),                   // 0: hookline.transform.v1alpha.Reason
-	(*LoadRequest)(nil),           // 1: hookline.transform.v1alpha.LoadRequest
-	(*LoadResponse)(nil),          // 2: hookline.transform.v1alpha.LoadResponse
-	(*Problem)(nil),               // 3: hookline.transform.v1alpha.Problem
-	(*UnloadRequest)(nil),         // 4: hookline.transform.v1alpha.UnloadRequest
-	(*UnloadResponse)(nil),        // 5: hookline.transform.v1alpha.UnloadResponse
-	(*RunRequest)(nil),            // 6: hookline.transform.v1alpha.RunRequest
-	(*RunResponse)(nil),           // 7: hookline.transform.v1alpha.RunResponse
-	(*Content)(nil),               // 8: hookline.transform.v1alpha.Content
-	(*Word)(nil),                  // 9: hookline.transform.v1alpha.Word
-	(*Failure)(nil),               // 10: hookline.transform.v1alpha.Failure
-	(*durationpb.Duration)(nil),   // 11: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
+	(*ConfigureRequest)(nil),      // 1: hookline.transform.v1alpha.ConfigureRequest
+	(*ConfigureResponse)(nil),     // 2: hookline.transform.v1alpha.ConfigureResponse
+	(*StreamRequest)(nil),         // 3: hookline.transform.v1alpha.StreamRequest
+	(*StreamResponse)(nil),        // 4: hookline.transform.v1alpha.StreamResponse
+	(*HostCall)(nil),              // 5: hookline.transform.v1alpha.HostCall
+	(*CallResult)(nil),            // 6: hookline.transform.v1alpha.CallResult
+	(*CallFailure)(nil),           // 7: hookline.transform.v1alpha.CallFailure
+	(*BundleRequest)(nil),         // 8: hookline.transform.v1alpha.BundleRequest
+	(*BundleResponse)(nil),        // 9: hookline.transform.v1alpha.BundleResponse
+	(*ProvideRequest)(nil),        // 10: hookline.transform.v1alpha.ProvideRequest
+	(*ProvideResponse)(nil),       // 11: hookline.transform.v1alpha.ProvideResponse
+	(*WithdrawRequest)(nil),       // 12: hookline.transform.v1alpha.WithdrawRequest
+	(*WithdrawResponse)(nil),      // 13: hookline.transform.v1alpha.WithdrawResponse
+	(*LoadRequest)(nil),           // 14: hookline.transform.v1alpha.LoadRequest
+	(*Answers)(nil),               // 15: hookline.transform.v1alpha.Answers
+	(*LoadResponse)(nil),          // 16: hookline.transform.v1alpha.LoadResponse
+	(*Problem)(nil),               // 17: hookline.transform.v1alpha.Problem
+	(*UnloadRequest)(nil),         // 18: hookline.transform.v1alpha.UnloadRequest
+	(*UnloadResponse)(nil),        // 19: hookline.transform.v1alpha.UnloadResponse
+	(*RunRequest)(nil),            // 20: hookline.transform.v1alpha.RunRequest
+	(*RunResponse)(nil),           // 21: hookline.transform.v1alpha.RunResponse
+	(*Content)(nil),               // 22: hookline.transform.v1alpha.Content
+	(*Word)(nil),                  // 23: hookline.transform.v1alpha.Word
+	(*Failure)(nil),               // 24: hookline.transform.v1alpha.Failure
+	nil,                           // 25: hookline.transform.v1alpha.BundleRequest.ModulesEntry
+	nil,                           // 26: hookline.transform.v1alpha.LoadRequest.LookupsEntry
+	nil,                           // 27: hookline.transform.v1alpha.LoadRequest.SecretsEntry
+	nil,                           // 28: hookline.transform.v1alpha.Answers.TrialkitEntry
+	nil,                           // 29: hookline.transform.v1alpha.Content.HeadersEntry
+	(*durationpb.Duration)(nil),   // 30: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 31: google.protobuf.Timestamp
 }
 var file_transforms_transformpb_transform_proto_depIdxs = []int32{
-	11, // 0: hookline.transform.v1alpha.LoadRequest.timeout:type_name -> google.protobuf.Duration
-	3,  // 1: hookline.transform.v1alpha.LoadResponse.problems:type_name -> hookline.transform.v1alpha.Problem
-	11, // 2: hookline.transform.v1alpha.RunRequest.timeout:type_name -> google.protobuf.Duration
-	11, // 3: hookline.transform.v1alpha.RunRequest.budget:type_name -> google.protobuf.Duration
-	12, // 4: hookline.transform.v1alpha.RunRequest.received_at:type_name -> google.protobuf.Timestamp
-	8,  // 5: hookline.transform.v1alpha.RunResponse.messages:type_name -> hookline.transform.v1alpha.Content
-	9,  // 6: hookline.transform.v1alpha.RunResponse.skip:type_name -> hookline.transform.v1alpha.Word
-	9,  // 7: hookline.transform.v1alpha.RunResponse.reject:type_name -> hookline.transform.v1alpha.Word
-	10, // 8: hookline.transform.v1alpha.RunResponse.failure:type_name -> hookline.transform.v1alpha.Failure
-	0,  // 9: hookline.transform.v1alpha.Failure.reason:type_name -> hookline.transform.v1alpha.Reason
-	1,  // 10: hookline.transform.v1alpha.TransformService.Load:input_type -> hookline.transform.v1alpha.LoadRequest
-	4,  // 11: hookline.transform.v1alpha.TransformService.Unload:input_type -> hookline.transform.v1alpha.UnloadRequest
-	6,  // 12: hookline.transform.v1alpha.TransformService.Run:input_type -> hookline.transform.v1alpha.RunRequest
-	2,  // 13: hookline.transform.v1alpha.TransformService.Load:output_type -> hookline.transform.v1alpha.LoadResponse
-	5,  // 14: hookline.transform.v1alpha.TransformService.Unload:output_type -> hookline.transform.v1alpha.UnloadResponse
-	7,  // 15: hookline.transform.v1alpha.TransformService.Run:output_type -> hookline.transform.v1alpha.RunResponse
-	13, // [13:16] is the sub-list for method output_type
-	10, // [10:13] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	20, // 0: hookline.transform.v1alpha.StreamRequest.begin:type_name -> hookline.transform.v1alpha.RunRequest
+	6,  // 1: hookline.transform.v1alpha.StreamRequest.result:type_name -> hookline.transform.v1alpha.CallResult
+	21, // 2: hookline.transform.v1alpha.StreamResponse.end:type_name -> hookline.transform.v1alpha.RunResponse
+	5,  // 3: hookline.transform.v1alpha.StreamResponse.call:type_name -> hookline.transform.v1alpha.HostCall
+	7,  // 4: hookline.transform.v1alpha.CallResult.failure:type_name -> hookline.transform.v1alpha.CallFailure
+	25, // 5: hookline.transform.v1alpha.BundleRequest.modules:type_name -> hookline.transform.v1alpha.BundleRequest.ModulesEntry
+	17, // 6: hookline.transform.v1alpha.BundleResponse.problems:type_name -> hookline.transform.v1alpha.Problem
+	17, // 7: hookline.transform.v1alpha.BundleResponse.warnings:type_name -> hookline.transform.v1alpha.Problem
+	30, // 8: hookline.transform.v1alpha.LoadRequest.timeout:type_name -> google.protobuf.Duration
+	26, // 9: hookline.transform.v1alpha.LoadRequest.lookups:type_name -> hookline.transform.v1alpha.LoadRequest.LookupsEntry
+	27, // 10: hookline.transform.v1alpha.LoadRequest.secrets:type_name -> hookline.transform.v1alpha.LoadRequest.SecretsEntry
+	15, // 11: hookline.transform.v1alpha.LoadRequest.answers:type_name -> hookline.transform.v1alpha.Answers
+	28, // 12: hookline.transform.v1alpha.Answers.trialkit:type_name -> hookline.transform.v1alpha.Answers.TrialkitEntry
+	17, // 13: hookline.transform.v1alpha.LoadResponse.problems:type_name -> hookline.transform.v1alpha.Problem
+	30, // 14: hookline.transform.v1alpha.RunRequest.timeout:type_name -> google.protobuf.Duration
+	30, // 15: hookline.transform.v1alpha.RunRequest.budget:type_name -> google.protobuf.Duration
+	31, // 16: hookline.transform.v1alpha.RunRequest.received_at:type_name -> google.protobuf.Timestamp
+	30, // 17: hookline.transform.v1alpha.RunRequest.patience:type_name -> google.protobuf.Duration
+	22, // 18: hookline.transform.v1alpha.RunResponse.messages:type_name -> hookline.transform.v1alpha.Content
+	23, // 19: hookline.transform.v1alpha.RunResponse.skip:type_name -> hookline.transform.v1alpha.Word
+	23, // 20: hookline.transform.v1alpha.RunResponse.reject:type_name -> hookline.transform.v1alpha.Word
+	24, // 21: hookline.transform.v1alpha.RunResponse.failure:type_name -> hookline.transform.v1alpha.Failure
+	29, // 22: hookline.transform.v1alpha.Content.headers:type_name -> hookline.transform.v1alpha.Content.HeadersEntry
+	0,  // 23: hookline.transform.v1alpha.Failure.reason:type_name -> hookline.transform.v1alpha.Reason
+	8,  // 24: hookline.transform.v1alpha.TransformService.Bundle:input_type -> hookline.transform.v1alpha.BundleRequest
+	10, // 25: hookline.transform.v1alpha.TransformService.Provide:input_type -> hookline.transform.v1alpha.ProvideRequest
+	12, // 26: hookline.transform.v1alpha.TransformService.Withdraw:input_type -> hookline.transform.v1alpha.WithdrawRequest
+	14, // 27: hookline.transform.v1alpha.TransformService.Load:input_type -> hookline.transform.v1alpha.LoadRequest
+	18, // 28: hookline.transform.v1alpha.TransformService.Unload:input_type -> hookline.transform.v1alpha.UnloadRequest
+	1,  // 29: hookline.transform.v1alpha.TransformService.Configure:input_type -> hookline.transform.v1alpha.ConfigureRequest
+	3,  // 30: hookline.transform.v1alpha.TransformService.Stream:input_type -> hookline.transform.v1alpha.StreamRequest
+	9,  // 31: hookline.transform.v1alpha.TransformService.Bundle:output_type -> hookline.transform.v1alpha.BundleResponse
+	11, // 32: hookline.transform.v1alpha.TransformService.Provide:output_type -> hookline.transform.v1alpha.ProvideResponse
+	13, // 33: hookline.transform.v1alpha.TransformService.Withdraw:output_type -> hookline.transform.v1alpha.WithdrawResponse
+	16, // 34: hookline.transform.v1alpha.TransformService.Load:output_type -> hookline.transform.v1alpha.LoadResponse
+	19, // 35: hookline.transform.v1alpha.TransformService.Unload:output_type -> hookline.transform.v1alpha.UnloadResponse
+	2,  // 36: hookline.transform.v1alpha.TransformService.Configure:output_type -> hookline.transform.v1alpha.ConfigureResponse
+	4,  // 37: hookline.transform.v1alpha.TransformService.Stream:output_type -> hookline.transform.v1alpha.StreamResponse
+	31, // [31:38] is the sub-list for method output_type
+	24, // [24:31] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_transforms_transformpb_transform_proto_init() }
@@ -852,13 +1949,25 @@ func file_transforms_transformpb_transform_proto_init() {
 	if File_transforms_transformpb_transform_proto != nil {
 		return
 	}
+	file_transforms_transformpb_transform_proto_msgTypes[2].OneofWrappers = []any{
+		(*StreamRequest_Begin)(nil),
+		(*StreamRequest_Result)(nil),
+	}
+	file_transforms_transformpb_transform_proto_msgTypes[3].OneofWrappers = []any{
+		(*StreamResponse_End)(nil),
+		(*StreamResponse_Call)(nil),
+	}
+	file_transforms_transformpb_transform_proto_msgTypes[5].OneofWrappers = []any{
+		(*CallResult_Value)(nil),
+		(*CallResult_Failure)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_transforms_transformpb_transform_proto_rawDesc), len(file_transforms_transformpb_transform_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   10,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

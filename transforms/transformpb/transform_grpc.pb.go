@@ -22,9 +22,13 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	TransformService_Load_FullMethodName   = "/hookline.transform.v1alpha.TransformService/Load"
-	TransformService_Unload_FullMethodName = "/hookline.transform.v1alpha.TransformService/Unload"
-	TransformService_Run_FullMethodName    = "/hookline.transform.v1alpha.TransformService/Run"
+	TransformService_Bundle_FullMethodName    = "/hookline.transform.v1alpha.TransformService/Bundle"
+	TransformService_Provide_FullMethodName   = "/hookline.transform.v1alpha.TransformService/Provide"
+	TransformService_Withdraw_FullMethodName  = "/hookline.transform.v1alpha.TransformService/Withdraw"
+	TransformService_Load_FullMethodName      = "/hookline.transform.v1alpha.TransformService/Load"
+	TransformService_Unload_FullMethodName    = "/hookline.transform.v1alpha.TransformService/Unload"
+	TransformService_Configure_FullMethodName = "/hookline.transform.v1alpha.TransformService/Configure"
+	TransformService_Stream_FullMethodName    = "/hookline.transform.v1alpha.TransformService/Stream"
 )
 
 // TransformServiceClient is the client API for TransformService service.
@@ -33,15 +37,27 @@ const (
 //
 // TransformService is served by the script process over hashicorp/go-plugin. A
 // gRPC error means that the process or the protocol broke; what a script did is
-// always in a response. NOT_FOUND: the process does not have the script.
+// always in a response.
 type TransformServiceClient interface {
+	// Bundle reads a script and what it imports from the disk and makes one text of
+	// it, which Load takes. It keeps nothing.
+	Bundle(ctx context.Context, in *BundleRequest, opts ...grpc.CallOption) (*BundleResponse, error)
+	// Provide hands over a lookup file, before a Load that needs it. Providing it
+	// again is harmless.
+	Provide(ctx context.Context, in *ProvideRequest, opts ...grpc.CallOption) (*ProvideResponse, error)
+	// Withdraw forgets a lookup file; scripts that have it keep it.
+	Withdraw(ctx context.Context, in *WithdrawRequest, opts ...grpc.CallOption) (*WithdrawResponse, error)
 	// Load compiles a script and keeps it under its id. Loading an id again is
-	// harmless.
+	// harmless. It does not touch the disk.
 	Load(ctx context.Context, in *LoadRequest, opts ...grpc.CallOption) (*LoadResponse, error)
 	// Unload forgets a script; runs that have begun end on it.
 	Unload(ctx context.Context, in *UnloadRequest, opts ...grpc.CallOption) (*UnloadResponse, error)
-	// Run runs a script on one event; calls come concurrently.
-	Run(ctx context.Context, in *RunRequest, opts ...grpc.CallOption) (*RunResponse, error)
+	// Configure sets the limits of the process as a whole. It comes before the
+	// first Stream, and again when they change.
+	Configure(ctx context.Context, in *ConfigureRequest, opts ...grpc.CallOption) (*ConfigureResponse, error)
+	// Stream runs scripts, many at once. Every run that is begun is answered once,
+	// with an end; before that it may ask the host for something.
+	Stream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[StreamRequest, StreamResponse], error)
 }
 
 type transformServiceClient struct {
@@ -50,6 +66,36 @@ type transformServiceClient struct {
 
 func NewTransformServiceClient(cc grpc.ClientConnInterface) TransformServiceClient {
 	return &transformServiceClient{cc}
+}
+
+func (c *transformServiceClient) Bundle(ctx context.Context, in *BundleRequest, opts ...grpc.CallOption) (*BundleResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BundleResponse)
+	err := c.cc.Invoke(ctx, TransformService_Bundle_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *transformServiceClient) Provide(ctx context.Context, in *ProvideRequest, opts ...grpc.CallOption) (*ProvideResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ProvideResponse)
+	err := c.cc.Invoke(ctx, TransformService_Provide_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *transformServiceClient) Withdraw(ctx context.Context, in *WithdrawRequest, opts ...grpc.CallOption) (*WithdrawResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(WithdrawResponse)
+	err := c.cc.Invoke(ctx, TransformService_Withdraw_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 func (c *transformServiceClient) Load(ctx context.Context, in *LoadRequest, opts ...grpc.CallOption) (*LoadResponse, error) {
@@ -72,15 +118,28 @@ func (c *transformServiceClient) Unload(ctx context.Context, in *UnloadRequest, 
 	return out, nil
 }
 
-func (c *transformServiceClient) Run(ctx context.Context, in *RunRequest, opts ...grpc.CallOption) (*RunResponse, error) {
+func (c *transformServiceClient) Configure(ctx context.Context, in *ConfigureRequest, opts ...grpc.CallOption) (*ConfigureResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(RunResponse)
-	err := c.cc.Invoke(ctx, TransformService_Run_FullMethodName, in, out, cOpts...)
+	out := new(ConfigureResponse)
+	err := c.cc.Invoke(ctx, TransformService_Configure_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
 	return out, nil
 }
+
+func (c *transformServiceClient) Stream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[StreamRequest, StreamResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &TransformService_ServiceDesc.Streams[0], TransformService_Stream_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[StreamRequest, StreamResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type TransformService_StreamClient = grpc.BidiStreamingClient[StreamRequest, StreamResponse]
 
 // TransformServiceServer is the server API for TransformService service.
 // All implementations must embed UnimplementedTransformServiceServer
@@ -88,15 +147,27 @@ func (c *transformServiceClient) Run(ctx context.Context, in *RunRequest, opts .
 //
 // TransformService is served by the script process over hashicorp/go-plugin. A
 // gRPC error means that the process or the protocol broke; what a script did is
-// always in a response. NOT_FOUND: the process does not have the script.
+// always in a response.
 type TransformServiceServer interface {
+	// Bundle reads a script and what it imports from the disk and makes one text of
+	// it, which Load takes. It keeps nothing.
+	Bundle(context.Context, *BundleRequest) (*BundleResponse, error)
+	// Provide hands over a lookup file, before a Load that needs it. Providing it
+	// again is harmless.
+	Provide(context.Context, *ProvideRequest) (*ProvideResponse, error)
+	// Withdraw forgets a lookup file; scripts that have it keep it.
+	Withdraw(context.Context, *WithdrawRequest) (*WithdrawResponse, error)
 	// Load compiles a script and keeps it under its id. Loading an id again is
-	// harmless.
+	// harmless. It does not touch the disk.
 	Load(context.Context, *LoadRequest) (*LoadResponse, error)
 	// Unload forgets a script; runs that have begun end on it.
 	Unload(context.Context, *UnloadRequest) (*UnloadResponse, error)
-	// Run runs a script on one event; calls come concurrently.
-	Run(context.Context, *RunRequest) (*RunResponse, error)
+	// Configure sets the limits of the process as a whole. It comes before the
+	// first Stream, and again when they change.
+	Configure(context.Context, *ConfigureRequest) (*ConfigureResponse, error)
+	// Stream runs scripts, many at once. Every run that is begun is answered once,
+	// with an end; before that it may ask the host for something.
+	Stream(grpc.BidiStreamingServer[StreamRequest, StreamResponse]) error
 	mustEmbedUnimplementedTransformServiceServer()
 }
 
@@ -107,14 +178,26 @@ type TransformServiceServer interface {
 // pointer dereference when methods are called.
 type UnimplementedTransformServiceServer struct{}
 
+func (UnimplementedTransformServiceServer) Bundle(context.Context, *BundleRequest) (*BundleResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Bundle not implemented")
+}
+func (UnimplementedTransformServiceServer) Provide(context.Context, *ProvideRequest) (*ProvideResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Provide not implemented")
+}
+func (UnimplementedTransformServiceServer) Withdraw(context.Context, *WithdrawRequest) (*WithdrawResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Withdraw not implemented")
+}
 func (UnimplementedTransformServiceServer) Load(context.Context, *LoadRequest) (*LoadResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Load not implemented")
 }
 func (UnimplementedTransformServiceServer) Unload(context.Context, *UnloadRequest) (*UnloadResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Unload not implemented")
 }
-func (UnimplementedTransformServiceServer) Run(context.Context, *RunRequest) (*RunResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method Run not implemented")
+func (UnimplementedTransformServiceServer) Configure(context.Context, *ConfigureRequest) (*ConfigureResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Configure not implemented")
+}
+func (UnimplementedTransformServiceServer) Stream(grpc.BidiStreamingServer[StreamRequest, StreamResponse]) error {
+	return status.Error(codes.Unimplemented, "method Stream not implemented")
 }
 func (UnimplementedTransformServiceServer) mustEmbedUnimplementedTransformServiceServer() {}
 func (UnimplementedTransformServiceServer) testEmbeddedByValue()                          {}
@@ -135,6 +218,60 @@ func RegisterTransformServiceServer(s grpc.ServiceRegistrar, srv TransformServic
 		t.testEmbeddedByValue()
 	}
 	s.RegisterService(&TransformService_ServiceDesc, srv)
+}
+
+func _TransformService_Bundle_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BundleRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TransformServiceServer).Bundle(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TransformService_Bundle_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TransformServiceServer).Bundle(ctx, req.(*BundleRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _TransformService_Provide_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ProvideRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TransformServiceServer).Provide(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TransformService_Provide_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TransformServiceServer).Provide(ctx, req.(*ProvideRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _TransformService_Withdraw_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(WithdrawRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TransformServiceServer).Withdraw(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TransformService_Withdraw_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TransformServiceServer).Withdraw(ctx, req.(*WithdrawRequest))
+	}
+	return interceptor(ctx, in, info, handler)
 }
 
 func _TransformService_Load_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
@@ -173,23 +310,30 @@ func _TransformService_Unload_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
-func _TransformService_Run_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(RunRequest)
+func _TransformService_Configure_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ConfigureRequest)
 	if err := dec(in); err != nil {
 		return nil, err
 	}
 	if interceptor == nil {
-		return srv.(TransformServiceServer).Run(ctx, in)
+		return srv.(TransformServiceServer).Configure(ctx, in)
 	}
 	info := &grpc.UnaryServerInfo{
 		Server:     srv,
-		FullMethod: TransformService_Run_FullMethodName,
+		FullMethod: TransformService_Configure_FullMethodName,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(TransformServiceServer).Run(ctx, req.(*RunRequest))
+		return srv.(TransformServiceServer).Configure(ctx, req.(*ConfigureRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
+
+func _TransformService_Stream_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(TransformServiceServer).Stream(&grpc.GenericServerStream[StreamRequest, StreamResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type TransformService_StreamServer = grpc.BidiStreamingServer[StreamRequest, StreamResponse]
 
 // TransformService_ServiceDesc is the grpc.ServiceDesc for TransformService service.
 // It's only intended for direct use with grpc.RegisterService,
@@ -199,6 +343,18 @@ var TransformService_ServiceDesc = grpc.ServiceDesc{
 	HandlerType: (*TransformServiceServer)(nil),
 	Methods: []grpc.MethodDesc{
 		{
+			MethodName: "Bundle",
+			Handler:    _TransformService_Bundle_Handler,
+		},
+		{
+			MethodName: "Provide",
+			Handler:    _TransformService_Provide_Handler,
+		},
+		{
+			MethodName: "Withdraw",
+			Handler:    _TransformService_Withdraw_Handler,
+		},
+		{
 			MethodName: "Load",
 			Handler:    _TransformService_Load_Handler,
 		},
@@ -207,10 +363,17 @@ var TransformService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _TransformService_Unload_Handler,
 		},
 		{
-			MethodName: "Run",
-			Handler:    _TransformService_Run_Handler,
+			MethodName: "Configure",
+			Handler:    _TransformService_Configure_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Stream",
+			Handler:       _TransformService_Stream_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+	},
 	Metadata: "transforms/transformpb/transform.proto",
 }

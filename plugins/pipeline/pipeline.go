@@ -1,0 +1,134 @@
+// Package pipeline is the caller's side of a bidirectional gRPC stream that carries
+// many calls at once: numbered frames go out, and what comes back finds its call.
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// Pipeline is the calls in flight on one stream. Out are the frames to the other
+// side, In those that come back.
+type Pipeline[Out, In any] struct {
+	// Frames takes what is to be sent; nobody takes it once Ended is closed. One
+	// goroutine sends, which may block on a side that does not read: a caller
+	// selects on a timer too (invariant 4).
+	Frames chan<- *Out
+	Ended  <-chan struct{}
+
+	rpc    grpc.BidiStreamingClient[Out, In]
+	number func(*In) uint64
+	aside  func(*In) bool
+
+	mu      sync.Mutex
+	last    uint64
+	pending map[uint64]chan *In
+	err     error // why the stream has ended; no call begins after it
+}
+
+// Open opens the stream. number tells which call a frame is for; aside, if it is not
+// nil, takes frames that do not end their call and must not block. The stream ends
+// with the connection.
+func Open[Out, In any](
+	open func(context.Context, ...grpc.CallOption) (grpc.BidiStreamingClient[Out, In], error),
+	number func(*In) uint64, aside func(*In) bool,
+) (*Pipeline[Out, In], error) {
+	ctx, cancel := context.WithCancel(context.Background()) // receive cancels it when the stream ends
+	rpc, err := open(ctx)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	frames := make(chan *Out, 64)
+	p := &Pipeline[Out, In]{
+		Frames: frames, Ended: ctx.Done(),
+		rpc: rpc, number: number, aside: aside,
+		pending: map[uint64]chan *In{},
+	}
+	go p.receive(cancel)
+	go p.send(frames)
+	return p, nil
+}
+
+func (p *Pipeline[Out, In]) send(frames <-chan *Out) {
+	for {
+		select {
+		case frame := <-frames:
+			// An error means that the stream has ended, which receive sees too.
+			_ = p.rpc.Send(frame)
+		case <-p.Ended:
+			return
+		}
+	}
+}
+
+// receive hands each answer to its call. When the stream ends all calls in flight
+// fail at once.
+func (p *Pipeline[Out, In]) receive(cancel context.CancelFunc) {
+	defer cancel()
+	for {
+		in, err := p.rpc.Recv()
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				err = status.Error(codes.Unavailable, "the process ended the stream")
+			}
+			p.fail(err)
+			return
+		}
+		if p.aside != nil && p.aside(in) {
+			continue
+		}
+		id := p.number(in)
+		p.mu.Lock()
+		answer := p.pending[id]
+		delete(p.pending, id)
+		p.mu.Unlock()
+		if answer != nil { // else it was given up
+			answer <- in
+		}
+	}
+}
+
+func (p *Pipeline[Out, In]) fail(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.err = err
+	for id, answer := range p.pending {
+		close(answer)
+		delete(p.pending, id)
+	}
+}
+
+// Begin gives a call a number and a place for its answer, which is closed if the
+// stream ends before: Err says why.
+func (p *Pipeline[Out, In]) Begin() (id uint64, answer <-chan *In, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err != nil {
+		return 0, nil, p.err
+	}
+	p.last++
+	place := make(chan *In, 1)
+	p.pending[p.last] = place
+	return p.last, place, nil
+}
+
+// Forget gives a call up: its answer is dropped.
+func (p *Pipeline[Out, In]) Forget(id uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.pending, id)
+}
+
+// Err is why the stream has ended, a gRPC status error.
+func (p *Pipeline[Out, In]) Err() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.err
+}

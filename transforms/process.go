@@ -1,0 +1,168 @@
+package transforms
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/hookline/hookline/plugins/pipeline"
+	pb "github.com/hookline/hookline/transforms/transformpb"
+)
+
+// TrialKit answers what scripts ask of TrialKit's API.
+type TrialKit interface {
+	// Get reads path from the API of the hook, within ctx's deadline, and returns the
+	// answer as JSON. The script gets the error's text. ctx is that of the event's
+	// Transform, or made of it: it knows since when a read is of use to the event.
+	Get(ctx context.Context, hook, path string) (json []byte, err error)
+}
+
+// methodTrialKit is the host call that TrialKit answers.
+const methodTrialKit = "trialkit.get"
+
+// methodAlone says that a run which is to be alone begins now. It waits for the
+// answer, so that the host knows whose fault it is if the process ends.
+const methodAlone = "alone"
+
+// running is one life of the script process, with the runs that are in it.
+type running struct {
+	rpc      pb.TransformServiceClient
+	trialkit TrialKit // nil: no hook has one
+	pipe     *pipeline.Pipeline[pb.StreamRequest, pb.StreamResponse]
+
+	// condemned: it is killed for a run that is known, so the others are not suspect.
+	condemned atomic.Bool
+
+	mu       sync.Mutex
+	inFlight map[uint64]*flight
+}
+
+// flight is a run on its way.
+type flight struct {
+	ctx    context.Context // for host calls: it ends with the run, at the latest with its budget
+	hook   string
+	called chan struct{} // has a place: the run is alive and waits for the host
+	alone  atomic.Bool   // it has begun, and no other run is on
+}
+
+// open begins the stream of a new process.
+func (p *running) open() error {
+	p.inFlight = make(map[uint64]*flight)
+	pipe, err := pipeline.Open(p.rpc.Stream, (*pb.StreamResponse).GetRun, p.aside)
+	if err != nil {
+		return fmt.Errorf("stream: %w", err)
+	}
+	p.pipe = pipe
+	return nil
+}
+
+// run runs a script once. The error is a gRPC status error: Unavailable or Canceled
+// if the process is gone, DeadlineExceeded if it does not answer. alone tells whether
+// it had begun without any other.
+func (p *running) run(ctx context.Context, req *pb.RunRequest) (out *pb.RunResponse, alone bool, err error) {
+	budget := req.GetBudget().AsDuration()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), budget)
+	defer cancel()
+	id, answer, err := p.pipe.Begin()
+	if err != nil {
+		return nil, false, err
+	}
+	f := &flight{ctx: ctx, hook: req.GetHook(), called: make(chan struct{}, 1)}
+	p.mu.Lock()
+	p.inFlight[id] = f
+	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		delete(p.inFlight, id)
+		p.mu.Unlock()
+	}()
+	begun := time.Now()
+	// A process that is frozen as a whole is noticed before the budget is over: a run
+	// that waits for nobody has answered by then.
+	timer := time.NewTimer(min(req.GetPatience().AsDuration()+req.GetTimeout().AsDuration()+stuckAfter, budget) + grace)
+	defer timer.Stop()
+	frames := p.pipe.Frames
+	frame := &pb.StreamRequest{Run: id, Frame: &pb.StreamRequest_Begin{Begin: req}}
+	for {
+		select {
+		case frames <- frame:
+			frames = nil // sent: from now on only the answer counts
+		case in, ok := <-answer:
+			if !ok {
+				return nil, f.alone.Load(), p.pipe.Err()
+			}
+			return in.GetEnd(), f.alone.Load(), nil
+		case <-f.called:
+			timer.Reset(budget - time.Since(begun) + grace)
+		case <-timer.C:
+			p.pipe.Forget(id)
+			return nil, f.alone.Load(), status.Error(codes.DeadlineExceeded, "no answer on the stream")
+		}
+	}
+}
+
+// aside takes the frames that are calls to the host.
+func (p *running) aside(in *pb.StreamResponse) bool {
+	call := in.GetCall()
+	if call == nil {
+		return false
+	}
+	p.mu.Lock()
+	f := p.inFlight[in.GetRun()]
+	p.mu.Unlock()
+	if f == nil {
+		return true // its run was given up
+	}
+	if call.GetMethod() == methodAlone {
+		f.alone.Store(true)
+	} else {
+		select {
+		case f.called <- struct{}{}:
+		default:
+		}
+	}
+	go p.serve(f, in.GetRun(), call) // it ends with f.ctx
+	return true
+}
+
+// serve answers a call, unless the process is gone before.
+func (p *running) serve(f *flight, run uint64, call *pb.HostCall) {
+	result := &pb.CallResult{Call: call.GetCall()}
+	value, failure := p.ask(f, call)
+	if failure != nil {
+		result.Outcome = &pb.CallResult_Failure{Failure: failure}
+	} else {
+		result.Outcome = &pb.CallResult_Value{Value: value}
+	}
+	select {
+	case p.pipe.Frames <- &pb.StreamRequest{Run: run, Frame: &pb.StreamRequest_Result{Result: result}}:
+	case <-f.ctx.Done():
+	case <-p.pipe.Ended:
+	}
+}
+
+func (p *running) ask(f *flight, call *pb.HostCall) ([]byte, *pb.CallFailure) {
+	switch {
+	case call.GetMethod() == methodAlone:
+		return nil, nil
+	case call.GetMethod() != methodTrialKit:
+		return nil, &pb.CallFailure{Code: "unknown", Text: "the host does not know the call " + call.GetMethod()}
+	case p.trialkit == nil:
+		return nil, &pb.CallFailure{Code: "unavailable", Text: "hook " + f.hook + " has no [hooks." + f.hook + ".trialkit]"}
+	}
+	value, err := p.trialkit.Get(f.ctx, f.hook, string(call.GetArgument()))
+	switch {
+	case err == nil:
+		return value, nil
+	case errors.Is(err, context.DeadlineExceeded):
+		return nil, &pb.CallFailure{Code: "timeout", Text: err.Error()}
+	default:
+		return nil, &pb.CallFailure{Code: "failed", Text: err.Error()}
+	}
+}

@@ -1,0 +1,5 @@
+// code: transform_failed|script_timeout
+// may: dies
+export default function (event, ctx) {
+  return new Set({ [Symbol.iterator]: () => ({ next: Object }) }).size;
+}

@@ -1,0 +1,5 @@
+// code: transform_failed
+// text: never settles
+export default function (event, ctx) {
+  return new Promise(() => {});
+}
