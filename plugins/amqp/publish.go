@@ -126,8 +126,10 @@ func (b *broker) publish(ctx context.Context, l *link, c *channel, p *publicatio
 	}
 	var returned *amqp091.Return
 	select {
-	case r := <-c.returned: // the broker sends it before the confirmation
-		returned = &r
+	case r, ok := <-c.returned: // the broker sends it before the confirmation
+		if ok { // and not that the channel ended after it
+			returned = &r
+		}
 	default:
 	}
 	l.put(c)
