@@ -63,9 +63,9 @@ func TestConformance(t *testing.T) {
 				Name: "a message that is too large", Effect: transport.None, Codes: []transport.Code{transport.RejectedByTarget},
 				Message: func(m *transport.Message) { m.Payload = bytes.Repeat([]byte("x"), maxMessage+1) },
 			},
-			fault("an authority that is not the broker's", obj{"address": n.tls, "tls": obj{"ca_file": other.CAFile}}, transport.TLSError),
-			fault("a port without TLS", obj{"tls": obj{"ca_file": n.ca.CAFile}}, transport.TLSError),
-			fault("a port that wants TLS", obj{"address": n.tls}, transport.ConnectionReset),
+			fault("an authority that is not the broker's", obj{"address": n.TLSAddr, "tls": obj{"ca_file": other.CAFile}}, transport.TLSError),
+			fault("a port without TLS", obj{"tls": obj{"ca_file": n.CA.CAFile}}, transport.TLSError),
+			fault("a port that wants TLS", obj{"address": n.TLSAddr}, transport.ConnectionReset),
 			fault("a denied address", obj{"deny_addresses": []string{"127.0.0.0/8"}}, transport.AddressDenied),
 		},
 	})
@@ -82,7 +82,7 @@ type queue struct {
 }
 
 func newQueue(tb testing.TB, n *node) *queue {
-	return &queue{tb: tb, proxy: targettest.NewProxy(tb, n.plain), name: n.queue(tb, nil), ch: n.channel(tb)}
+	return &queue{tb: tb, proxy: targettest.NewProxy(tb, n.Addr), name: n.queue(tb, nil), ch: n.channel(tb)}
 }
 
 func (q *queue) settings() obj {

@@ -2,9 +2,6 @@ package amqp_test
 
 import (
 	"fmt"
-	"os"
-	"os/exec"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -57,9 +54,9 @@ func TestBrokerKilled(t *testing.T) {
 		})
 	}
 	<-third
-	n.server.Kill()
+	n.Kill()
 	<-failed
-	if err := n.server.Start(); err != nil {
+	if err := n.Start(); err != nil {
 		t.Fatal(err)
 	}
 	calls.Wait()
@@ -81,8 +78,8 @@ func TestBrokerHangs(t *testing.T) {
 	q, ch := n.queue(t, nil), n.channel(t)
 	tr := configured(t, n.settings(obj{"routing_key": q}))
 	want(t, deliver(t, tr, message()), transport.Done, transport.Delivered, 0)
-	n.server.Signal(syscall.SIGSTOP)
-	resume := sync.OnceFunc(func() { n.server.Signal(syscall.SIGCONT) })
+	n.Signal(syscall.SIGSTOP)
+	resume := sync.OnceFunc(func() { n.Signal(syscall.SIGCONT) })
 	defer resume()
 	start := time.Now()
 	want(t, within(tr, message(), 300*time.Millisecond), transport.Unknown, transport.Timeout, 0)
@@ -104,7 +101,7 @@ func TestBrokerHangs(t *testing.T) {
 func TestCloseWhileHanging(t *testing.T) {
 	n := broker(t)
 	q := n.queue(t, nil)
-	proxy := targettest.NewProxy(t, n.plain)
+	proxy := targettest.NewProxy(t, n.Addr)
 	tr := configured(t, n.settings(obj{"address": proxy.Addr, "routing_key": q}))
 	want(t, deliver(t, tr, message()), transport.Done, transport.Delivered, 0)
 	proxy.Slow()
@@ -131,8 +128,8 @@ func TestMemoryAlarm(t *testing.T) {
 	q, ch := n.queue(t, nil), n.channel(t)
 	tr := configured(t, n.settings(obj{"routing_key": q}))
 	want(t, deliver(t, tr, message()), transport.Done, transport.Delivered, 0)
-	n.control(t, "set_vm_memory_high_watermark", "absolute", "1")
-	t.Cleanup(func() { n.control(t, "set_vm_memory_high_watermark", "0.6") })
+	n.Control(t, "set_vm_memory_high_watermark", "absolute", "1")
+	t.Cleanup(func() { n.Control(t, "set_vm_memory_high_watermark", "0.6") })
 
 	// The broker tells a connection when that publishes something, which it may take.
 	delivered, unknown := 1, 0
@@ -153,7 +150,7 @@ func TestMemoryAlarm(t *testing.T) {
 	if throttled == 0 {
 		t.Error("the transport never said that the broker holds it up")
 	}
-	n.control(t, "set_vm_memory_high_watermark", "0.6")
+	n.Control(t, "set_vm_memory_high_watermark", "0.6")
 	for end := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) { // a pace for the loop
 		r := within(tr, message(), 5*time.Second)
 		if r.Effect == transport.Done {
@@ -169,16 +166,5 @@ func TestMemoryAlarm(t *testing.T) {
 	}
 	if got := len(drain(t, ch, q)); got < delivered || got > delivered+unknown {
 		t.Errorf("%d messages, %d delivered, %d unknown", got, delivered, unknown)
-	}
-}
-
-// control is rabbitmqctl for the node.
-func (n *node) control(tb testing.TB, args ...string) {
-	tb.Helper()
-	program := targettest.Find("rabbitmqctl", rabbitmq)
-	cmd := exec.Command(program, args...)
-	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8"}, n.env()...)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		tb.Fatalf("rabbitmqctl %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -45,28 +44,18 @@ const (
 
 // node is a RabbitMQ of this test's own: a shared one must not be killed.
 type node struct {
-	once       sync.Once
-	dir        string
-	err        error
-	server     targettest.Server
-	name       string
-	plain, tls string // addresses
-	ca         *targettest.Authority
+	*targettest.RabbitMQ
+	once sync.Once
+	dir  string
+	err  error
 }
 
 var rabbit node
 
-// rabbitmq is the folder of Debian's package where the programs are that need no
-// other user.
-const rabbitmq = "/usr/lib/rabbitmq/bin"
-
 // broker starts the node for the first test that asks.
 func broker(tb testing.TB) *node {
 	tb.Helper()
-	program := targettest.Find("rabbitmq-server", rabbitmq)
-	if program == "" {
-		targettest.Missing(tb, "RabbitMQ", "apt-get install rabbitmq-server")
-	}
+	program := targettest.FindRabbitMQ(tb)
 	rabbit.once.Do(func() { rabbit.err = rabbit.start(program) })
 	if rabbit.err != nil {
 		tb.Fatal(rabbit.err)
@@ -78,83 +67,15 @@ func (n *node) start(program string) (err error) {
 	if n.dir, err = os.MkdirTemp("", "hookline-amqp-"); err != nil {
 		return err
 	}
-	if n.ca, err = targettest.NewAuthority(n.dir); err != nil {
-		return err
-	}
-	cert, key, err := n.ca.Leaf("server")
-	if err != nil {
-		return err
-	}
-	var ports [3]int
-	for i := range ports {
-		if ports[i], err = targettest.FreePort(); err != nil {
-			return err
-		}
-	}
-	n.plain, n.tls = "127.0.0.1:"+strconv.Itoa(ports[0]), "127.0.0.1:"+strconv.Itoa(ports[1])
-	n.name = fmt.Sprintf("hookline-%d@localhost", os.Getpid())
-	users := make([]map[string]string, 0, 2)
-	permissions := make([]map[string]string, 0, 2)
-	for name, write := range map[string]string{user: ".*", reader: "^$"} {
-		users = append(users, map[string]string{"name": name, "password": password, "tags": ""})
-		permissions = append(permissions, map[string]string{"user": name, "vhost": "/", "configure": ".*", "write": write, "read": ".*"})
-	}
-	definitions, err := json.Marshal(map[string]any{"users": users, "permissions": permissions, "vhosts": []any{map[string]string{"name": "/"}}})
-	if err != nil {
-		return err
-	}
-	for name, text := range map[string]string{
-		"definitions.json": string(definitions),
-		"enabled_plugins":  "[].\n",
-		"rabbitmq.conf": fmt.Sprintf(`listeners.tcp.1 = %s
-listeners.ssl.1 = %s
-ssl_options.cacertfile = %s
-ssl_options.certfile = %s
-ssl_options.keyfile = %s
-max_message_size = %d
-disk_free_limit.absolute = 1MB
-load_definitions = %s
-`, n.plain, n.tls, n.ca.CAFile, cert, key, maxMessage, filepath.Join(n.dir, "definitions.json")),
-	} {
-		if err := os.WriteFile(filepath.Join(n.dir, name), []byte(text), 0o600); err != nil {
-			return err
-		}
-	}
-	n.server = targettest.Server{
-		Program: program, Dir: n.dir, Within: 2 * time.Minute, Ready: n.ready,
-		Env: append(n.env(),
-			"RABBITMQ_DIST_PORT="+strconv.Itoa(ports[2]),
-			"RABBITMQ_MNESIA_BASE="+filepath.Join(n.dir, "mnesia"),
-			"RABBITMQ_LOG_BASE="+filepath.Join(n.dir, "log"),
-			"RABBITMQ_PID_FILE="+filepath.Join(n.dir, "pid"),
-			"RABBITMQ_CONFIG_FILE="+filepath.Join(n.dir, "rabbitmq.conf"),
-			"RABBITMQ_ENABLED_PLUGINS_FILE="+filepath.Join(n.dir, "enabled_plugins")),
-	}
-	return n.server.Start()
-}
-
-func (n *node) env() []string {
-	return []string{"HOME=" + n.dir, "RABBITMQ_NODENAME=" + n.name}
-}
-
-// ready tells whether somebody can log in.
-func (n *node) ready() error {
-	c, err := n.dial()
-	if err != nil {
-		return err
-	}
-	return c.Close()
-}
-
-func (n *node) dial() (*amqp091.Connection, error) {
-	return amqp091.DialConfig("amqp://"+n.plain, amqp091.Config{
-		SASL: []amqp091.Authentication{&amqp091.PlainAuth{Username: user, Password: password}}, Vhost: "/",
-		Dial: amqp091.DefaultDial(5 * time.Second),
-	})
+	n.RabbitMQ, err = targettest.StartRabbitMQ(program, n.dir, password,
+		fmt.Sprintf("max_message_size = %d\n", maxMessage), [2]string{user, ".*"}, [2]string{reader, "^$"})
+	return err
 }
 
 func (n *node) end() {
-	n.server.Kill()
+	if n.RabbitMQ != nil {
+		n.Kill()
+	}
 	if n.dir != "" {
 		_ = os.RemoveAll(n.dir)
 	}
@@ -163,7 +84,7 @@ func (n *node) end() {
 // channel is one that the test itself uses.
 func (n *node) channel(tb testing.TB) *amqp091.Channel {
 	tb.Helper()
-	c, err := n.dial()
+	c, err := n.Dial()
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -185,28 +106,18 @@ func (n *node) queue(tb testing.TB, args amqp091.Table) string {
 	if _, err := ch.QueueDeclare(name, true, false, false, false, args); err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(func() { _, _ = n.channelOrNil().delete(name) })
+	tb.Cleanup(func() { // on a new connection: the node may have been killed
+		c, err := n.Dial()
+		if err != nil {
+			tb.Error(err)
+			return
+		}
+		defer func() { _ = c.Close() }()
+		if ch, err := c.Channel(); err == nil {
+			_, _ = ch.QueueDelete(name, false, false, false) // a test may have done it
+		}
+	})
 	return name
-}
-
-// cleaner deletes queues after a node was killed as well.
-type cleaner struct{ c *amqp091.Connection }
-
-func (n *node) channelOrNil() cleaner {
-	c, _ := n.dial()
-	return cleaner{c}
-}
-
-func (d cleaner) delete(queue string) (int, error) {
-	if d.c == nil {
-		return 0, nil
-	}
-	defer func() { _ = d.c.Close() }()
-	ch, err := d.c.Channel()
-	if err != nil {
-		return 0, err
-	}
-	return ch.QueueDelete(queue, false, false, false)
 }
 
 // drain takes all messages out of the queue.
@@ -227,7 +138,7 @@ func drain(tb testing.TB, ch *amqp091.Channel, queue string) (out []amqp091.Deli
 type obj = map[string]any
 
 func (n *node) settings(more obj) obj {
-	out := obj{"address": n.plain, "username": user, "password": password}
+	out := obj{"address": n.Addr, "username": user, "password": password}
 	for k, v := range more {
 		out[k] = v
 	}

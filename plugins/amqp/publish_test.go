@@ -119,17 +119,17 @@ func TestCheck(t *testing.T) {
 		status   int
 		detail   string
 	}{
-		"a queue":           {obj{"routing_key": q}, transport.Delivered, 0, "connected to " + n.plain},
-		"an exchange":       {obj{"exchange": "amq.topic"}, transport.Delivered, 0, "connected to " + n.plain},
-		"TLS":               {obj{"routing_key": q, "address": n.tls, "tls": obj{"ca_file": n.ca.CAFile}}, transport.Delivered, 0, "certificate expires on 20"},
+		"a queue":           {obj{"routing_key": q}, transport.Delivered, 0, "connected to " + n.Addr},
+		"an exchange":       {obj{"exchange": "amq.topic"}, transport.Delivered, 0, "connected to " + n.Addr},
+		"TLS":               {obj{"routing_key": q, "address": n.TLSAddr, "tls": obj{"ca_file": n.CA.CAFile}}, transport.Delivered, 0, "certificate expires on 20"},
 		"no queue":          {obj{"routing_key": "nowhere"}, transport.NotFoundAtTarget, 404, `queue "nowhere" is not there`},
 		"no exchange":       {obj{"exchange": "nowhere"}, transport.NotFoundAtTarget, 404, `exchange "nowhere" is not there`},
 		"a wrong password":  {obj{"routing_key": q, "password": "hunter2"}, transport.UnauthorizedByTarget, 403, "password"},
 		"a wrong vhost":     {obj{"routing_key": q, "vhost": "nowhere"}, transport.UnauthorizedByTarget, 530, "vhost"},
 		"an unknown name":   {obj{"routing_key": q, "address": "nowhere.invalid"}, transport.DNSError, 0, "nowhere.invalid"},
 		"nobody there":      {obj{"routing_key": q, "address": closedAddr(t)}, transport.ConnectionRefused, 0, "refused"},
-		"another authority": {obj{"routing_key": q, "address": n.tls, "tls": obj{}}, transport.TLSError, 0, "unknown authority"},
-		"another name":      {obj{"routing_key": q, "address": n.tls, "tls": obj{"ca_file": n.ca.CAFile, "server_name": "other.example"}}, transport.TLSError, 0, "not for other.example"},
+		"another authority": {obj{"routing_key": q, "address": n.TLSAddr, "tls": obj{}}, transport.TLSError, 0, "unknown authority"},
+		"another name":      {obj{"routing_key": q, "address": n.TLSAddr, "tls": obj{"ca_file": n.CA.CAFile, "server_name": "other.example"}}, transport.TLSError, 0, "not for other.example"},
 	} {
 		effect := transport.None
 		if tc.code == transport.Delivered {
@@ -147,7 +147,7 @@ func TestCheck(t *testing.T) {
 func TestFewChannels(t *testing.T) {
 	n := broker(t)
 	q, ch := n.queue(t, nil), n.channel(t)
-	tr := configured(t, n.settings(obj{"routing_key": q, "address": n.tls, "tls": obj{"ca_file": n.ca.CAFile}, "channels": 2}))
+	tr := configured(t, n.settings(obj{"routing_key": q, "address": n.TLSAddr, "tls": obj{"ca_file": n.CA.CAFile}, "channels": 2}))
 	receipts := make(chan transport.Receipt)
 	const calls = 50
 	for range calls {
