@@ -52,6 +52,8 @@ func (c *cluster) failure(ctx context.Context, err error) transport.Receipt {
 			}
 		}
 		err = &target.HandshakeError{Peer: addr, Err: err}
+	case target.IsRefusedCertificate(err): // after our side of the handshake has ended
+		err = &target.HandshakeError{Peer: addr, Err: err}
 	case isLogin(err):
 		return fail(transport.UnauthorizedByTarget, "the server does not take this user")
 	case errors.Is(err, natsgo.ErrMaxConnectionsExceeded), errors.Is(err, natsgo.ErrMaxAccountConnectionsExceeded),
@@ -78,8 +80,8 @@ func isLogin(err error) bool {
 
 // publish sends msg and waits for a stream's acknowledgement.
 func (l *link) publish(ctx context.Context, msg *natsgo.Msg, id string) transport.Receipt {
-	if l.deaf.Load() {
-		return transport.Failed(transport.None, transport.UnauthorizedByTarget, deafness)
+	if l.isDeaf() {
+		return transport.Failed(transport.None, transport.UnauthorizedByTarget, errDeaf.Error())
 	}
 	ack, err := ask(ctx, l, msg.Subject, func(ctx context.Context) (*jetstream.PubAck, error) {
 		options := []jetstream.PublishOpt{jetstream.WithRetryAttempts(0)} // Hookline tries again, not nats.go
@@ -98,8 +100,6 @@ func (l *link) publish(ctx context.Context, msg *natsgo.Msg, id string) transpor
 	return transport.Receipt{Effect: transport.Done, Code: transport.Delivered, Detail: target.OneLine(detail)}
 }
 
-const deafness = "the user may not subscribe to its inbox (inbox_prefix), where the acknowledgements come"
-
 // unacknowledged tells what became of a message that no stream has acknowledged.
 func (l *link) unacknowledged(ctx context.Context, err error) transport.Receipt {
 	api, isAPI := errors.AsType[*jetstream.APIError](err)
@@ -108,6 +108,8 @@ func (l *link) unacknowledged(ctx context.Context, err error) transport.Receipt 
 		return rejected(api)
 	case errors.Is(err, errDenied):
 		return transport.Failed(transport.None, transport.UnauthorizedByTarget, "the user may not publish to the message's subject")
+	case errors.Is(err, errDeaf):
+		return transport.Failed(transport.Unknown, transport.UnauthorizedByTarget, err.Error())
 	case errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, natsgo.ErrNoResponders):
 		return transport.Failed(transport.None, transport.NotFoundAtTarget, "no stream takes the message's subject, or JetStream is off or away")
 	case errors.Is(err, natsgo.ErrMaxPayload):
@@ -118,8 +120,6 @@ func (l *link) unacknowledged(ctx context.Context, err error) transport.Receipt 
 		return transport.Failed(transport.Unknown, transport.BadResponse, "what answered on the message's subject is not a stream")
 	case errors.Is(err, natsgo.ErrConnectionClosed), errors.Is(err, natsgo.ErrDisconnected):
 		return transport.Failed(transport.Unknown, transport.ConnectionReset, "the connection to "+l.addr+" ended before an acknowledgement")
-	case ctx.Err() != nil && l.deaf.Load():
-		return transport.Failed(transport.Unknown, transport.UnauthorizedByTarget, deafness)
 	case ctx.Err() != nil:
 		return target.Ended(ctx, transport.Unknown, "no acknowledgement from "+l.addr)
 	}
@@ -185,8 +185,8 @@ func (c *cluster) check(ctx context.Context) transport.Receipt {
 		return transport.Failed(transport.None, transport.NotFoundAtTarget, target.OneLine("no stream takes subject "+c.subject))
 	case errors.Is(err, natsgo.ErrNoResponders), errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
 		return transport.Failed(transport.None, transport.NotFoundAtTarget, "JetStream is off at "+l.addr+", or for this account")
-	case err != nil && l.deaf.Load():
-		return transport.Failed(transport.None, transport.UnauthorizedByTarget, deafness)
+	case errors.Is(err, errDeaf):
+		return transport.Failed(transport.None, transport.UnauthorizedByTarget, err.Error())
 	case err != nil && target.DeadlinePassed(asking):
 		return target.Ended(asking, transport.None, "no answer from "+l.addr)
 	case err != nil:

@@ -22,6 +22,9 @@ const (
 	pingInterval = 10 * time.Second
 	// writeWait is how long a server may take no bytes.
 	writeWait = 10 * time.Second
+	// deafFor is how long a connection is kept on which no answer can be heard: an
+	// operator may have mended it meanwhile.
+	deafFor = time.Minute
 	// closeWait is how long an orderly end of a connection may take.
 	closeWait = time.Second
 )
@@ -33,16 +36,18 @@ type link struct {
 	js   jetstream.JetStream
 	raw  *socket
 	addr string
-	deaf atomic.Bool // the user may not subscribe to the inbox, so no answer comes
+	deaf chan struct{} // closed if the user may not subscribe to the inbox: no answer comes
 
 	mu      sync.Mutex
-	waiting map[string][]*attempt // by subject, in the order of sending
+	expires time.Time // once it is deaf
+	waiting map[string]*denial // by subject
 	work    sync.WaitGroup
 }
 
-// attempt waits for an answer to one message.
-type attempt struct {
-	denied chan struct{} // closed when the server has refused to take the message
+// denial is what those wait for that have sent something to the same subject.
+type denial struct {
+	waiting int
+	told    chan struct{} // closed once the server takes nothing there from this user
 }
 
 // socket knows when it has ended, without a lock.
@@ -86,7 +91,7 @@ func (c *cluster) connect(ctx context.Context) (l *link, err error) {
 }
 
 func (c *cluster) connectTo(ctx context.Context, addr string) (*link, error) {
-	l := &link{addr: addr, waiting: map[string][]*attempt{}}
+	l := &link{addr: addr, waiting: map[string]*denial{}, deaf: make(chan struct{})}
 	d := &dialer{ctx: ctx, dialer: c.dialer}
 	within := c.dialer.Timeout
 	if end, ok := ctx.Deadline(); ok {
@@ -145,7 +150,14 @@ func (d *dialer) Dial(network, addr string) (net.Conn, error) {
 	return d.socket, nil
 }
 
-func (l *link) alive() bool { return !l.raw.ended.Load() }
+func (l *link) alive() bool {
+	if l.isDeaf() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return !l.raw.ended.Load() && time.Now().Before(l.expires)
+	}
+	return !l.raw.ended.Load()
+}
 
 // close ends the connection: in an orderly way if it does not hang.
 func (l *link) close() {
@@ -169,47 +181,59 @@ func (l *link) heard(err error) {
 	if !errors.Is(err, natsgo.ErrPermissionViolation) {
 		return
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	text := err.Error()
 	if strings.Contains(text, "for Subscription to ") {
-		l.deaf.Store(true)
+		if !l.isDeaf() {
+			l.expires = time.Now().Add(deafFor)
+			close(l.deaf)
+		}
 		return
 	}
+	// The server names the subject and not the message. What holds for one holds for
+	// all that wait.
 	_, subject, _ := strings.Cut(text, `for Publish to "`)
 	subject, _, _ = strings.Cut(subject, `"`)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if waiting := l.waiting[subject]; len(waiting) > 0 {
-		close(waiting[0].denied)
-		l.waiting[subject] = waiting[1:]
-	}
-}
-
-func (l *link) begin(subject string) *attempt {
-	a := &attempt{denied: make(chan struct{})}
-	l.mu.Lock()
-	l.waiting[subject] = append(l.waiting[subject], a)
-	l.mu.Unlock()
-	return a
-}
-
-func (l *link) end(subject string, a *attempt) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	waiting := l.waiting[subject]
-	for i, other := range waiting {
-		if other == a {
-			waiting = append(waiting[:i:i], waiting[i+1:]...)
-			break
-		}
-	}
-	if len(waiting) == 0 {
+	if d := l.waiting[subject]; d != nil {
+		close(d.told)
 		delete(l.waiting, subject)
-		return
 	}
-	l.waiting[subject] = waiting
 }
 
-var errDenied = errors.New("the server refused to take the message from this user")
+func (l *link) isDeaf() bool {
+	select {
+	case <-l.deaf:
+		return true
+	default:
+		return false
+	}
+}
+
+func (l *link) begin(subject string) *denial {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	d := l.waiting[subject]
+	if d == nil {
+		d = &denial{told: make(chan struct{})}
+		l.waiting[subject] = d
+	}
+	d.waiting++
+	return d
+}
+
+func (l *link) end(subject string, d *denial) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if d.waiting--; d.waiting == 0 && l.waiting[subject] == d {
+		delete(l.waiting, subject)
+	}
+}
+
+var (
+	errDenied = errors.New("the server takes nothing to this subject from this user")
+	errDeaf   = errors.New("the user may not subscribe to its inbox (inbox_prefix), where the answers come")
+)
 
 // ask waits for the answer of request, which sends something to subject, or for the
 // end of ctx. nats.go does not heed that while a server takes no bytes.
@@ -220,8 +244,8 @@ func ask[A any](ctx context.Context, l *link, subject string, request func(conte
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	a := l.begin(subject)
-	defer l.end(subject, a)
+	d := l.begin(subject)
+	defer l.end(subject, d)
 	done := make(chan result, 1)
 	go func() {
 		answer, err := request(ctx)
@@ -230,7 +254,12 @@ func ask[A any](ctx context.Context, l *link, subject string, request func(conte
 	select {
 	case r := <-done:
 		return r.answer, r.err
-	case <-a.denied:
+	case <-l.deaf:
+		return answer, errDeaf
+	case <-d.told:
+		if l.isDeaf() {
+			return answer, errDeaf
+		}
 		return answer, errDenied
 	case <-ctx.Done():
 		return answer, ctx.Err()

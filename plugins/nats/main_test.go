@@ -87,11 +87,11 @@ func (s *server) start(program string) (err error) {
 	s.NATS, err = targettest.StartNATS(program, s.dir, fmt.Sprintf(`
 max_payload: %d
 authorization { users: [
-  { user: %s, password: %[5]q }
-  { user: %s, password: %[5]q, permissions: { publish: ["allowed.>"], subscribe: ["_INBOX.>"] } }
-  { user: %s, password: %[5]q, permissions: { subscribe: { deny: ">" } } }
-  { nkey: %[6]s }
-] }`, maxPayload, user, narrow, deaf, password, public))
+  { user: %q, password: %q }
+  { user: %q, password: %q, permissions: { publish: ["allowed.>"], subscribe: ["_INBOX.>"] } }
+  { user: %q, password: %q, permissions: { subscribe: { deny: ">" } } }
+  { nkey: %s }
+] }`, maxPayload, user, password, narrow, password, deaf, password, public))
 	return err
 }
 
