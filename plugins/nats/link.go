@@ -39,7 +39,7 @@ type link struct {
 	deaf chan struct{} // closed if the user may not subscribe to the inbox: no answer comes
 
 	mu      sync.Mutex
-	expires time.Time // once it is deaf
+	expires time.Time          // once it is deaf
 	waiting map[string]*denial // by subject
 	work    sync.WaitGroup
 }
