@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -78,8 +77,8 @@ func TestBrokerHangs(t *testing.T) {
 	q, ch := n.queue(t, nil), n.channel(t)
 	tr := configured(t, n.settings(obj{"routing_key": q}))
 	want(t, deliver(t, tr, message()), transport.Done, transport.Delivered, 0)
-	n.Signal(syscall.SIGSTOP)
-	resume := sync.OnceFunc(func() { n.Signal(syscall.SIGCONT) })
+	n.Freeze()
+	resume := sync.OnceFunc(n.Thaw)
 	defer resume()
 	start := time.Now()
 	want(t, within(tr, message(), 300*time.Millisecond), transport.Unknown, transport.Timeout, 0)

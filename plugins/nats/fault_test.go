@@ -5,7 +5,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -75,8 +74,8 @@ func TestServerHangs(t *testing.T) {
 	s, subject := stream(t, client(t, n.Addr), "hangs.", nil)
 	tr := configured(t, settings(n.Addr, subject, nil))
 	want(t, deliver(t, tr, message()), transport.Done, transport.Delivered, 0)
-	n.Signal(syscall.SIGSTOP)
-	resume := sync.OnceFunc(func() { n.Signal(syscall.SIGCONT) })
+	n.Freeze()
+	resume := sync.OnceFunc(n.Thaw)
 	defer resume()
 	start := time.Now()
 	want(t, within(tr, message(), 300*time.Millisecond), transport.Unknown, transport.Timeout, 0)

@@ -3,11 +3,14 @@
 package targettest
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -89,7 +92,7 @@ func (s *Server) Kill() {
 	s.cmd = nil
 }
 
-// Signal tells the server and its children, for example SIGSTOP and SIGCONT.
+// Signal tells the server and its children.
 func (s *Server) Signal(sig syscall.Signal) { _ = syscall.Kill(-s.cmd.Process.Pid, sig) }
 
 func (s *Server) logFile() string { return filepath.Join(s.Dir, "server.log") }
@@ -99,3 +102,25 @@ func (s *Server) tail() string {
 	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
 	return strings.Join(lines[max(0, len(lines)-20):], "\n")
 }
+
+// Freeze stops the server and its children until Thaw, and returns once they stand
+// still: the signal alone is told of before it works.
+func (s *Server) Freeze() {
+	s.Signal(syscall.SIGSTOP)
+	group := strconv.Itoa(s.cmd.Process.Pid)
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) { // a pace for the loop
+		threads, _ := filepath.Glob("/proc/[0-9]*/task/[0-9]*/stat")
+		running := slices.ContainsFunc(threads, func(file string) bool {
+			text, _ := os.ReadFile(file)
+			// pid (name) state parent group ..., and the name may have anything in it.
+			f := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+			return len(f) > 2 && f[2] == group && f[0] != "T" && f[0] != "Z" && f[0] != "X"
+		})
+		if !running {
+			return
+		}
+	}
+}
+
+// Thaw lets it go on.
+func (s *Server) Thaw() { s.Signal(syscall.SIGCONT) }
