@@ -1,3 +1,5 @@
+//go:build unix
+
 package amqp
 
 // Defaults are the settings where nothing is written.

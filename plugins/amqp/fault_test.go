@@ -1,3 +1,5 @@
+//go:build unix
+
 package amqp_test
 
 import (
@@ -135,15 +137,14 @@ func TestMemoryAlarm(t *testing.T) {
 	throttled := 0
 	for end := time.Now().Add(time.Minute); throttled == 0 && time.Now().Before(end); {
 		r := within(tr, message(), time.Second)
-		switch {
-		case r.Effect == transport.Done:
+		switch r.Effect {
+		case transport.Done:
 			delivered++
-		case r.Effect == transport.Unknown:
+		case transport.Unknown:
 			unknown++
 		}
 		if r.Code == transport.ThrottledByTarget && r.Effect == transport.None {
 			throttled++
-			want(t, r, transport.None, transport.ThrottledByTarget, 0)
 		}
 	}
 	if throttled == 0 {

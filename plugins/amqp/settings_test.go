@@ -1,3 +1,5 @@
+//go:build unix
+
 package amqp_test
 
 import (
@@ -22,11 +24,11 @@ func TestBadSettings(t *testing.T) {
 	}
 	const ok = `"address":"x","username":"u","password":"p","routing_key":"q"`
 	for in, want := range map[string]string{
-		``:                               "address username password routing_key",
-		`{}`:                             "address username password routing_key",
-		`[]`:                             "",
-		`{"a":`:                          "",
-		`{` + ok + `,"adress":"secret"}`: "adress",
+		``:                             "address username password routing_key",
+		`{}`:                           "address username password routing_key",
+		`[]`:                           "",
+		`{"a":`:                        "",
+		`{` + ok + `,"addr":"secret"}`: "addr",
 		`{"address":"amqp://secret@x","username":"u","password":"p","routing_key":"q"}`: "address",
 		`{"address":"x:0","username":"u","password":"p","routing_key":"q"}`:             "address",
 		`{"address":5,"username":"u","password":"p","routing_key":"q"}`:                 "address",

@@ -1,3 +1,5 @@
+//go:build unix
+
 package nats
 
 // Defaults are the settings where nothing is written.
