@@ -108,7 +108,7 @@ func (b *broker) publish(ctx context.Context, l *link, c *channel, p *publicatio
 		return b.silent(ctx, l, "the message was not sent completely")
 	}
 	if s.err != nil {
-		end := c.end()
+		end := c.end(ctx)
 		l.abandon(c)
 		return b.ended(end)
 	}
@@ -120,7 +120,7 @@ func (b *broker) publish(ctx context.Context, l *link, c *channel, p *publicatio
 	}
 	// The end of a channel counts what is outstanding as refused, so it comes first.
 	if !s.confirmation.Acked() && c.IsClosed() {
-		end := c.end()
+		end := c.end(ctx)
 		l.put(c)
 		return b.ended(end)
 	}
@@ -143,11 +143,16 @@ func (b *broker) publish(ctx context.Context, l *link, c *channel, p *publicatio
 }
 
 // end is why a channel has ended; nil if it has not, or nobody said.
-func (c *channel) end() *amqp091.Error {
+func (c *channel) end(ctx context.Context) *amqp091.Error {
 	if !c.IsClosed() {
 		return nil
 	}
-	return <-c.ended // an error, or closed
+	select {
+	case err := <-c.ended: // nil if it was closed without one
+		return err
+	case <-ctx.Done(): // the client first answers the broker, which may not read
+		return nil
+	}
 }
 
 // silent is an attempt whose time ended before the broker said anything.
