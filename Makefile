@@ -23,7 +23,7 @@ build: ## bin/hookline
 	CGO_ENABLED=0 go build -trimpath -o bin/hookline ./cmd/hookline
 
 # These measure deadlines, and must not measure each other: one at a time.
-TIMED := ./core/app ./core/ingest ./plugins/conformance ./plugins/host ./plugins/http ./transforms
+TIMED := ./core/app ./core/ingest ./plugins/amqp ./plugins/conformance ./plugins/file ./plugins/host ./plugins/http ./plugins/mllp ./plugins/nats ./transforms
 
 test: ## all tests
 ifeq ($(RACE),)
@@ -53,6 +53,7 @@ fuzz: ## what strangers send, a minute each
 	go test ./core/ingest -run '^$$' -fuzz FuzzRequest -fuzztime 1m
 	go test ./core/ingest -run '^$$' -fuzz FuzzBasic -fuzztime 1m
 	go test ./plugins/http -run '^$$' -fuzz FuzzPath -fuzztime 1m
+	go test ./plugins/mllp -run '^$$' -fuzz FuzzAck -fuzztime 1m
 	go test ./core/trialkit -run '^$$' -fuzz FuzzPath -fuzztime 1m
 	go test ./transforms -run '^$$' -fuzz FuzzDate -fuzztime 1m
 	go test ./transforms -run '^$$' -fuzz FuzzTable -fuzztime 1m

@@ -84,6 +84,7 @@ func sections() []section {
 		section{name: careSection, run: careRun},
 		section{name: searchSection, run: searchRun},
 		section{name: transformSection, run: transformRun, contestants: slices.Concat(engineRace.names(), daemonRace.names())},
+		section{name: transportsSection, run: transportsRun, contestants: transportNames()},
 	)
 }
 

@@ -14,7 +14,11 @@ import (
 	"github.com/hookline/hookline/core/config"
 	"github.com/hookline/hookline/core/trialkit"
 	"github.com/hookline/hookline/plugins"
+	"github.com/hookline/hookline/plugins/amqp"
+	"github.com/hookline/hookline/plugins/file"
 	"github.com/hookline/hookline/plugins/http"
+	"github.com/hookline/hookline/plugins/mllp"
+	"github.com/hookline/hookline/plugins/nats"
 	"github.com/hookline/hookline/plugins/transport"
 	"github.com/hookline/hookline/transforms"
 )
@@ -22,7 +26,11 @@ import (
 // builtIn are the transports in the box. This file is the one place that knows
 // all implementations.
 var builtIn = map[string]func() transport.Transport{
+	"amqp": func() transport.Transport { return amqp.New(amqp.WithVersion(Version())) },
+	"file": func() transport.Transport { return file.New(file.WithVersion(Version())) },
 	"http": func() transport.Transport { return http.New(http.WithVersion(Version())) },
+	"mllp": func() transport.Transport { return mllp.New(mllp.WithVersion(Version())) },
+	"nats": func() transport.Transport { return nats.New(nats.WithVersion(Version())) },
 }
 
 // newTrialKit makes the reader of TrialKit's API for the hooks that have one.

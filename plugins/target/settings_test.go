@@ -28,6 +28,9 @@ func TestAddress(t *testing.T) {
 			if bad.Err() == nil {
 				t.Errorf("%q is taken as %s", in, addr)
 			}
+			if err := bad.Err(); err != nil && (strings.Contains(err.Error(), "99999") || !strings.Contains(err.Error(), ":5432")) {
+				t.Errorf("%q: the error repeats it: %v", in, err)
+			}
 		} else if bad.Err() != nil || addr != want {
 			t.Errorf("%q: %s, %v; want %s", in, addr, bad.Err(), want)
 		}
