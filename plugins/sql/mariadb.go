@@ -58,6 +58,7 @@ type mariaSession struct {
 	conn      *sql.Conn
 	statement *sql.Stmt
 	known     *sql.Stmt // of an upsert: is this id there?
+	largest   int       // bytes of a value that the server takes
 }
 
 func (m *maria) connect(ctx context.Context, cfg *tlsConfig) (session, error) {
@@ -91,8 +92,11 @@ func (s *mariaSession) prepare(ctx context.Context) (err error) {
 	if s.statement, err = s.conn.PrepareContext(ctx, st.text); err != nil {
 		return err
 	}
+	if err := s.conn.QueryRowContext(ctx, "select @@max_allowed_packet").Scan(&s.largest); err != nil {
+		return err
+	}
 	if st.key == "" {
-		return nil
+		return s.rollback(ctx) // asking may have begun a transaction
 	}
 	if err := s.lookAtKey(ctx); err != nil {
 		return err
@@ -100,7 +104,7 @@ func (s *mariaSession) prepare(ctx context.Context) (err error) {
 	if s.known, err = s.conn.PrepareContext(ctx, fmt.Sprintf(askKnown, "`"+strings.Join(st.table, "`.`")+"`", st.key)); err != nil {
 		return err
 	}
-	return s.rollback(ctx) // looking has begun a transaction
+	return s.rollback(ctx) // looking has begun one
 }
 
 // lookAtKey asks for what "on duplicate key" takes for granted: without it the table
@@ -137,6 +141,10 @@ func (s *mariaSession) run(ctx context.Context, values []any) (rows int64, err e
 	args := make([]any, len(values))
 	for i, v := range values {
 		args[i] = mariaValue(v)
+		if length(args[i]) >= s.largest {
+			// The server would refuse it too, and all that comes after it.
+			return 0, errTooLarge
+		}
 	}
 	result, err := s.statement.ExecContext(ctx, args...)
 	if err != nil {
@@ -154,6 +162,18 @@ func (s *mariaSession) run(ctx context.Context, values []any) (rows int64, err e
 		}
 	}
 	return 0, lost(err)
+}
+
+var errTooLarge = &refusal{answer{code: transport.RejectedByTarget, detail: "a value is larger than the server's max_allowed_packet"}}
+
+func length(v any) int {
+	switch v := v.(type) {
+	case string:
+		return len(v)
+	case []byte:
+		return len(v)
+	}
+	return 0
 }
 
 func mariaValue(v any) any {
@@ -219,7 +239,7 @@ func (m *maria) answer(err error) (answer, bool) {
 	}
 	a := answer{
 		code:   means.code,
-		ended:  e.Number == 1053 || e.Number == 1927 || e.Number == 1080 || e.Number == 4031 || state[:2] == "08",
+		ended:  e.Number == 1105 || e.Number == 1053 || e.Number == 1927 || e.Number == 1080 || e.Number == 4031 || state[:2] == "08",
 		unsure: e.Number != 1213 && e.Number != 1205, // of COMMIT only these are sure to have rolled back
 		detail: fmt.Sprintf("error %d, SQLSTATE %s (%s)", e.Number, state, means.words),
 	}
