@@ -1,0 +1,4 @@
+package amqp
+
+// Defaults are the settings where nothing is written.
+var Defaults = defaults

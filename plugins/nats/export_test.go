@@ -1,0 +1,4 @@
+package nats
+
+// Defaults are the settings where nothing is written.
+var Defaults = defaults
