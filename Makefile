@@ -23,7 +23,7 @@ build: ## bin/hookline
 	CGO_ENABLED=0 go build -trimpath -o bin/hookline ./cmd/hookline
 
 # These measure deadlines, and must not measure each other: one at a time.
-TIMED := ./core/app ./core/ingest ./plugins/conformance ./plugins/host ./plugins/http ./transforms
+TIMED := ./core/app ./core/ingest ./plugins/conformance ./plugins/host ./plugins/http ./plugins/sql ./transforms
 
 test: ## all tests
 ifeq ($(RACE),)
@@ -50,6 +50,8 @@ fuzz: ## what strangers send, a minute each
 	go test ./core/ingest -run '^$$' -fuzz FuzzRequest -fuzztime 1m
 	go test ./core/ingest -run '^$$' -fuzz FuzzBasic -fuzztime 1m
 	go test ./plugins/http -run '^$$' -fuzz FuzzPath -fuzztime 1m
+	go test ./plugins/sql -run '^$$' -fuzz FuzzStatement -fuzztime 1m
+	go test ./plugins/sql -run '^$$' -fuzz FuzzPointer -fuzztime 1m
 
 # HOOKLINE_TORTURE is for how long, HOOKLINE_TORTURE_SEED repeats a run's choices.
 torture: ## kill daemons, children and connections under load, for an hour
