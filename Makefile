@@ -23,7 +23,7 @@ build: ## bin/hookline
 	CGO_ENABLED=0 go build -trimpath -o bin/hookline ./cmd/hookline
 
 # These measure deadlines, and must not measure each other: one at a time.
-TIMED := ./core/app ./core/ingest ./plugins/amqp ./plugins/conformance ./plugins/file ./plugins/host ./plugins/http ./plugins/mllp ./plugins/nats ./transforms
+TIMED := ./core/app ./core/ingest ./plugins/amqp ./plugins/conformance ./plugins/file ./plugins/host ./plugins/http ./plugins/mllp ./plugins/nats ./plugins/sql ./transforms
 
 test: ## all tests
 ifeq ($(RACE),)
@@ -57,6 +57,8 @@ fuzz: ## what strangers send, a minute each
 	go test ./core/trialkit -run '^$$' -fuzz FuzzPath -fuzztime 1m
 	go test ./transforms -run '^$$' -fuzz FuzzDate -fuzztime 1m
 	go test ./transforms -run '^$$' -fuzz FuzzTable -fuzztime 1m
+	go test ./plugins/sql -run '^$$' -fuzz FuzzStatement -fuzztime 1m
+	go test ./plugins/sql -run '^$$' -fuzz FuzzPointer -fuzztime 1m
 
 # HOOKLINE_TORTURE is for how long, HOOKLINE_TORTURE_SEED repeats a run's choices.
 torture: ## kill daemons, children and connections under load, for an hour

@@ -19,6 +19,7 @@ import (
 	"github.com/hookline/hookline/plugins/http"
 	"github.com/hookline/hookline/plugins/mllp"
 	"github.com/hookline/hookline/plugins/nats"
+	"github.com/hookline/hookline/plugins/sql"
 	"github.com/hookline/hookline/plugins/transport"
 	"github.com/hookline/hookline/transforms"
 )
@@ -31,6 +32,7 @@ var builtIn = map[string]func() transport.Transport{
 	"http": func() transport.Transport { return http.New(http.WithVersion(Version())) },
 	"mllp": func() transport.Transport { return mllp.New(mllp.WithVersion(Version())) },
 	"nats": func() transport.Transport { return nats.New(nats.WithVersion(Version())) },
+	"sql":  func() transport.Transport { return sql.New(sql.WithVersion(Version())) },
 }
 
 // newTrialKit makes the reader of TrialKit's API for the hooks that have one.
