@@ -90,6 +90,10 @@ func (b *broker) failure(ctx context.Context, err error) transport.Receipt {
 			return transport.Failed(transport.None, transport.BadResponse,
 				"logging in at "+b.addr+": "+e.Error()+"; it may be a port for TLS, or not one of MQTT")
 		}
+		if e, ok := errors.AsType[*loginError](err); ok && target.IsReset(err) {
+			return transport.Failed(transport.None, transport.ConnectionReset,
+				target.OneLine("logging in at "+b.addr+": "+target.Cause(e.error)+"; it may be a port for TLS, or not one of MQTT"))
+		}
 	}
 	return target.Failure(ctx, b.addr, b.dialer.Timeout, err)
 }

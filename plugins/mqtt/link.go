@@ -98,12 +98,14 @@ func (b *broker) login(ctx context.Context, raw net.Conn, clientID string) (*lin
 		// Every broker must take 23 letters and digits.
 		clientID = ("hookline" + rand.Text())[:23]
 	}
-	if _, err := l.conn.Write(b.connectPacket(clientID)); err != nil {
-		return nil, b.turnedAway(raw, err)
-	}
+	// The answer may tell why a broker did not take all of it.
+	_, writeErr := l.conn.Write(b.connectPacket(clientID))
 	var err error
 	if l.limits, err = b.readConnack(l.r); err != nil {
 		return nil, b.turnedAway(raw, err)
+	}
+	if writeErr != nil {
+		return nil, &loginError{writeErr}
 	}
 	switch {
 	case l.limits.qos < b.qos:
@@ -125,8 +127,13 @@ func (b *broker) turnedAway(raw net.Conn, err error) error {
 	if b.tls != nil && target.IsRefusedCertificate(err) {
 		return &target.HandshakeError{Peer: raw.RemoteAddr().String(), Err: err}
 	}
-	return err
+	return &loginError{err}
 }
+
+// loginError is a connection that was made, and ended before the broker's answer.
+type loginError struct{ error }
+
+func (e *loginError) Unwrap() error { return e.error }
 
 func (l *link) alive() bool {
 	select {

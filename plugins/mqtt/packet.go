@@ -118,12 +118,20 @@ type limits struct {
 // readConnack reads the answer to CONNECT. A refusal is a *refusal.
 func (b *broker) readConnack(r *bufio.Reader) (limits, error) {
 	lim := limits{packet: math.MaxUint32, inFlight: b.inFlight, qos: 2, retain: true}
-	kind, body, err := readPacket(r)
+	const not = errProtocol("an answer that is not MQTT's CONNACK")
+	first, err := r.Peek(1)
 	if err != nil {
 		return lim, err
 	}
-	if kind != v5.CONNACK || len(body) < 2 {
-		return lim, errProtocol("an answer to the login that is not MQTT's CONNACK")
+	if first[0] != v5.CONNACK<<4 { // its length is anything
+		return lim, not
+	}
+	_, body, err := readPacket(r)
+	if err != nil {
+		return lim, err
+	}
+	if len(body) < 2 {
+		return lim, not
 	}
 	if code := body[1]; code != 0 {
 		// A broker that has only 3.1.1 answers in it.
