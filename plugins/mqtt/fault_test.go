@@ -9,7 +9,6 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -86,8 +85,8 @@ func TestBrokerHangs(t *testing.T) {
 	to := listen(t, b.Addr, topic)
 	tr := configured(t, settings(b.Addr, obj{"topic": topic, "in_flight": 2}))
 	want(t, deliver(tr, message()), transport.Done, transport.Delivered, 0)
-	b.Signal(syscall.SIGSTOP)
-	resume := sync.OnceFunc(func() { b.Signal(syscall.SIGCONT) })
+	b.Freeze()
+	resume := sync.OnceFunc(b.Thaw)
 	defer resume()
 	start := time.Now()
 	want(t, within(tr, message(), 200*time.Millisecond), transport.Unknown, transport.Timeout, 0)
@@ -113,8 +112,8 @@ func TestKeepalive(t *testing.T) {
 	topic := newTopic()
 	tr := configured(t, settings(b.Addr, obj{"topic": topic, "keepalive": "1s"}))
 	want(t, deliver(tr, message()), transport.Done, transport.Delivered, 0x10)
-	b.Signal(syscall.SIGSTOP)
-	resume := sync.OnceFunc(func() { b.Signal(syscall.SIGCONT) })
+	b.Freeze()
+	resume := sync.OnceFunc(b.Thaw)
 	defer resume()
 	start := time.Now()
 	want(t, deliver(tr, message()), transport.Unknown, transport.Timeout, 0)
