@@ -10,6 +10,7 @@ import (
 	"github.com/hookline/hookline/plugins"
 	"github.com/hookline/hookline/plugins/amqp"
 	"github.com/hookline/hookline/plugins/http"
+	"github.com/hookline/hookline/plugins/mqtt"
 	"github.com/hookline/hookline/plugins/nats"
 	"github.com/hookline/hookline/plugins/transport"
 	"github.com/hookline/hookline/transforms"
@@ -20,6 +21,7 @@ import (
 var builtIn = map[string]func() transport.Transport{
 	"amqp": func() transport.Transport { return amqp.New(amqp.WithVersion(Version())) },
 	"http": func() transport.Transport { return http.New(http.WithVersion(Version())) },
+	"mqtt": func() transport.Transport { return mqtt.New(mqtt.WithVersion(Version())) },
 	"nats": func() transport.Transport { return nats.New(nats.WithVersion(Version())) },
 }
 
