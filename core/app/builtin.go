@@ -18,6 +18,7 @@ import (
 	"github.com/hookline/hookline/plugins/file"
 	"github.com/hookline/hookline/plugins/http"
 	"github.com/hookline/hookline/plugins/mllp"
+	"github.com/hookline/hookline/plugins/mqtt"
 	"github.com/hookline/hookline/plugins/nats"
 	"github.com/hookline/hookline/plugins/sql"
 	"github.com/hookline/hookline/plugins/transport"
@@ -31,6 +32,7 @@ var builtIn = map[string]func() transport.Transport{
 	"file": func() transport.Transport { return file.New(file.WithVersion(Version())) },
 	"http": func() transport.Transport { return http.New(http.WithVersion(Version())) },
 	"mllp": func() transport.Transport { return mllp.New(mllp.WithVersion(Version())) },
+	"mqtt": func() transport.Transport { return mqtt.New(mqtt.WithVersion(Version())) },
 	"nats": func() transport.Transport { return nats.New(nats.WithVersion(Version())) },
 	"sql":  func() transport.Transport { return sql.New(sql.WithVersion(Version())) },
 }

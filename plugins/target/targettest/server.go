@@ -89,6 +89,7 @@ func (s *Server) Kill() {
 	s.Signal(syscall.SIGKILL)
 	_ = s.alive.Close()
 	_ = s.cmd.Wait()
+	s.await("") // of its shell only the end is sure, and its ports are to be free
 	s.cmd = nil
 }
 
@@ -107,16 +108,21 @@ func (s *Server) tail() string {
 // still: the signal alone is told of before it works.
 func (s *Server) Freeze() {
 	s.Signal(syscall.SIGSTOP)
+	s.await("T")
+}
+
+// await returns once all threads of the server and its children are dead or in one of
+// the states, as /proc has them.
+func (s *Server) await(states string) {
 	group := strconv.Itoa(s.cmd.Process.Pid)
 	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) { // a pace for the loop
 		threads, _ := filepath.Glob("/proc/[0-9]*/task/[0-9]*/stat")
-		running := slices.ContainsFunc(threads, func(file string) bool {
+		if !slices.ContainsFunc(threads, func(file string) bool {
 			text, _ := os.ReadFile(file)
 			// pid (name) state parent group ..., and the name may have anything in it.
 			f := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
-			return len(f) > 2 && f[2] == group && f[0] != "T" && f[0] != "Z" && f[0] != "X"
-		})
-		if !running {
+			return len(f) > 2 && f[2] == group && !strings.Contains("ZX"+states, f[0])
+		}) {
 			return
 		}
 	}

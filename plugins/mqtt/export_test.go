@@ -1,0 +1,4 @@
+package mqtt
+
+// Defaults are the settings where nothing is written.
+var Defaults = defaults
