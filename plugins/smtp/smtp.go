@@ -110,7 +110,7 @@ func (t *Transport) Deliver(ctx context.Context, m *transport.Message) (r transp
 		if x.reusable {
 			t.pool.put(s)
 		} else {
-			s.close()
+			s.drop() // without a goodbye: the server may be what is slow
 		}
 		if x.stale && ctx.Err() == nil {
 			continue // the server had ended a kept connection; nothing was sent

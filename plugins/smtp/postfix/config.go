@@ -36,6 +36,10 @@ smtpd_error_sleep_time = 0
 smtpd_hard_error_limit = 1000
 smtpd_client_connection_count_limit = 0
 in_flow_delay = 0
+queue_run_delay = 1s
+minimal_backoff_time = 1s
+maximal_backoff_time = 2s
+transport_retry_time = 1s
 smtpd_relay_restrictions = reject_unauth_destination
 smtpd_recipient_restrictions = reject_unlisted_recipient
 {{if .Options.Password -}}
@@ -44,7 +48,7 @@ smtpd_sasl_type = cyrus
 smtpd_sasl_path = smtpd
 smtpd_sasl_local_domain = {{.Domain}}
 smtpd_sasl_security_options = noanonymous
-cyrus_sasl_config_path = {{.Dir}}/sasl
+cyrus_sasl_config_path = {{.Dir}}/conf/sasl
 smtpd_client_restrictions = permit_sasl_authenticated, reject
 {{end}}
 {{- if .Options.CertFile -}}
@@ -68,7 +72,7 @@ var masterCf = template.Must(template.New("master.cf").Parse(`{{.Addr}} inet n -
   -o smtpd_tls_wrappermode=yes
 {{end -}}
 cleanup unix n - n - 0 cleanup
-qmgr unix n - n 300 1 qmgr
+qmgr unix n - n 1 1 qmgr
 tlsmgr unix - - n 1000? 1 tlsmgr
 rewrite unix - - n - - trivial-rewrite
 bounce unix - - n - 0 bounce
@@ -85,11 +89,11 @@ anvil unix - - n - 1 anvil
 postlog unix-dgram n - n - 1 postlogd
 `))
 
-var mailboxes = template.Must(template.New("mailboxes").Parse(`/^in-([a-z0-9-]+)@hookline\.test$/ $1/
+var mailboxes = template.Must(template.New("mailboxes").Parse(`/^in-[a-z0-9-]+@hookline\.test$/ all/
 `))
 
 var saslConf = template.Must(template.New("smtpd.conf").Parse(`pwcheck_method: auxprop
 auxprop_plugin: sasldb
-sasldb_path: {{.Dir}}/sasl/sasldb2
+sasldb_path: {{.Dir}}/conf/sasl/sasldb2
 mech_list: PLAIN LOGIN SCRAM-SHA-1 SCRAM-SHA-256
 `))

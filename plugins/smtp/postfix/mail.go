@@ -1,6 +1,7 @@
 package postfix
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -37,7 +38,10 @@ func (s *Server) Mails(name string) ([]Mail, error) {
 		}
 	}
 	var out []Mail
-	files, err := filepath.Glob(filepath.Join(s.dir, "mail", name, "new", "*"))
+	// One file for each recipient, all in one folder: Postfix does not let a pattern
+	// decide where it writes.
+	mine := []byte("\nDelivered-To: in-" + name + "@" + Domain + "\n")
+	files, err := filepath.Glob(filepath.Join(s.dir, "mail", "all", "new", "*"))
 	if err != nil {
 		return nil, err
 	}
@@ -45,6 +49,9 @@ func (s *Server) Mails(name string) ([]Mail, error) {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			return nil, err
+		}
+		if head, _, _ := bytes.Cut(text, []byte("\n\n")); !bytes.Contains(head, mine) {
+			continue
 		}
 		found := queueID.FindSubmatch(text)
 		if found == nil {

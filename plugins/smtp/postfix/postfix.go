@@ -130,7 +130,7 @@ func (s *Server) layOut(o Options) error {
 		uid, gid int
 	}
 	folders := []folder{
-		{"conf", 0o755, 0, 0}, {"sasl", 0o755, 0, 0}, {"queue", 0o755, 0, 0}, {"queue/pid", 0o755, 0, 0}, {"data", 0o700, uid, gid},
+		{"conf", 0o755, 0, 0}, {"conf/sasl", 0o755, 0, 0}, {"queue", 0o755, 0, 0}, {"queue/pid", 0o755, 0, 0}, {"data", 0o700, uid, gid},
 		{"mail", 0o700, nobody, nobody}, {"queue/maildrop", 0o730, uid, drop}, {"queue/public", 0o710, uid, drop},
 	}
 	for _, name := range []string{"active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "private", "saved", "trace"} {
@@ -146,7 +146,7 @@ func (s *Server) layOut(o Options) error {
 		"Dir": s.dir, "Daemons": daemons, "Domain": Domain, "Size": SizeLimit, "Nobody": nobody, "Options": o,
 		"Addr": s.Addr, "TLSAddr": s.TLSAddr, "Policy": s.policy.address(),
 	}
-	for name, text := range map[string]*template.Template{"conf/main.cf": mainCf, "conf/master.cf": masterCf, "conf/mailboxes": mailboxes, "sasl/smtpd.conf": saslConf} {
+	for name, text := range map[string]*template.Template{"conf/main.cf": mainCf, "conf/master.cf": masterCf, "conf/mailboxes": mailboxes, "conf/sasl/smtpd.conf": saslConf} {
 		var b bytes.Buffer
 		if err := text.Execute(&b, values); err != nil {
 			return err
@@ -158,7 +158,7 @@ func (s *Server) layOut(o Options) error {
 	if o.Password == "" {
 		return nil
 	}
-	db := filepath.Join(s.dir, "sasl", "sasldb2")
+	db := filepath.Join(s.dir, "conf", "sasl", "sasldb2")
 	set := exec.Command("saslpasswd2", "-c", "-p", "-f", db, "-u", Domain, User)
 	set.Stdin = strings.NewReader(o.Password)
 	if out, err := set.CombinedOutput(); err != nil {
