@@ -19,14 +19,17 @@ func TestAddress(t *testing.T) {
 		"db:0":                "",
 		"db:99999":            "",
 		"db:port":             "",
+		"db:secret":           "",
 		"a b":                 "",
 		"tcp://db":            "",
 	} {
 		var bad target.Faults
 		addr, _ := bad.Address("address", in, "5432")
 		if want == "" {
-			if bad.Err() == nil {
+			if err := bad.Err(); err == nil {
 				t.Errorf("%q is taken as %s", in, addr)
+			} else if strings.Contains(err.Error(), "secret") {
+				t.Errorf("%q: the error shows the value: %v", in, err)
 			}
 		} else if bad.Err() != nil || addr != want {
 			t.Errorf("%q: %s, %v; want %s", in, addr, bad.Err(), want)
