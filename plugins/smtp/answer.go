@@ -22,12 +22,8 @@ const (
 	maxReply = 4 << 10
 )
 
-// failed is the receipt of a command that failed; effect is for the case that no
+// failure is the receipt of a command that failed; effect is for the case that no
 // answer came.
-func (s *session) failed(ctx context.Context, step string, effect transport.Effect, err error) transport.Receipt {
-	return failure(ctx, s.peer, step, effect, err)
-}
-
 func failure(ctx context.Context, peer, step string, effect transport.Effect, err error) transport.Receipt {
 	if reply, ok := errors.AsType[*textproto.Error](err); ok {
 		return answered(peer, step, effect, reply)

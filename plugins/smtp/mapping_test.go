@@ -75,7 +75,7 @@ func TestEnds(t *testing.T) {
 		"turned away":           {dialogue{"connect": "554 5.7.1 secret"}, transport.None, transport.RejectedByTarget, 554},
 		"too busy":              {dialogue{"connect": "421 4.3.2 secret"}, transport.None, transport.ThrottledByTarget, 421},
 		"no greeting":           {dialogue{"connect": "close"}, transport.None, transport.ConnectionReset, 0},
-		"another protocol":      {dialogue{"connect": "SSH-2.0-secret"}, transport.None, transport.BadResponse, 0},
+		"another protocol":      {dialogue{"connect": "HTTP/1.1 400 secret"}, transport.None, transport.BadResponse, 0},
 		"sender refused":        {dialogue{"MAIL": "550 5.1.8 secret"}, transport.None, transport.RejectedByTarget, 550},
 		"a password is wanted":  {dialogue{"MAIL": "530 5.7.0 secret"}, transport.None, transport.UnauthorizedByTarget, 530},
 		"recipient unknown":     {dialogue{"RCPT": "550 5.1.1 secret"}, transport.None, transport.NotFoundAtTarget, 550},

@@ -210,7 +210,7 @@ func (s *session) ask(ctx context.Context, from string, to []string) (x outcome)
 		return x
 	}
 	if err := s.client.Reset(); err != nil {
-		return outcome{receipt: s.failed(ctx, "RSET", transport.None, err)}
+		return outcome{receipt: failure(ctx, s.peer, "RSET", transport.None, err)}
 	}
 	x.receipt.Effect = transport.Done
 	return x
@@ -235,15 +235,14 @@ func (s *session) send(ctx context.Context, l *letter) (x outcome) {
 	}
 	w, err := s.client.Data()
 	if err != nil {
-		return s.gaveUp(ctx, "DATA", err)
+		return s.gaveUp(ctx, "DATA", transport.None, err)
 	}
 	// Without the final dot the server must throw away what it has (RFC 5321 4.1.1.4).
 	if _, err := w.Write(l.text); err != nil {
-		return outcome{receipt: s.failed(ctx, "writing the mail", transport.None, err)}
+		return outcome{receipt: failure(ctx, s.peer, "writing the mail", transport.None, err)}
 	}
 	if err := w.Close(); err != nil {
-		r := s.failed(ctx, "after the mail", transport.Unknown, err)
-		return outcome{receipt: r, reusable: r.TargetStatus != 0 && r.TargetStatus != closing && r.Effect == transport.None}
+		return s.gaveUp(ctx, "after the mail", transport.Unknown, err) // Postfix wants RSET here too
 	}
 	return outcome{reusable: true, receipt: transport.Receipt{
 		Effect: transport.Done, Code: transport.Delivered, TargetStatus: 250, Detail: s.peer + " has taken the mail",
@@ -254,7 +253,7 @@ func (s *session) send(ctx context.Context, l *letter) (x outcome) {
 // back: a mail that some get and others don't could be neither repeated nor left.
 func (s *session) envelope(ctx context.Context, from string, to []string) (x outcome, ok bool) {
 	if err := s.client.Mail(from); err != nil {
-		x := s.gaveUp(ctx, "MAIL FROM", err)
+		x := s.gaveUp(ctx, "MAIL FROM", transport.None, err)
 		x.stale = s.kept && (x.receipt.TargetStatus == 0 || x.receipt.TargetStatus == closing)
 		return x, false
 	}
@@ -264,15 +263,16 @@ func (s *session) envelope(ctx context.Context, from string, to []string) (x out
 			if len(to) > 1 {
 				step += " (recipient " + strconv.Itoa(i+1) + " of " + strconv.Itoa(len(to)) + ", so none gets it)"
 			}
-			return s.gaveUp(ctx, step, err), false
+			return s.gaveUp(ctx, step, transport.None, err), false
 		}
 	}
 	return outcome{}, true
 }
 
-// gaveUp takes the transaction back, so that the connection can be used again.
-func (s *session) gaveUp(ctx context.Context, step string, err error) outcome {
-	x := outcome{receipt: s.failed(ctx, step, transport.None, err)}
+// gaveUp is the outcome of a command that failed; effect is for the case that no
+// answer came. It takes the transaction back, so that the connection can be used again.
+func (s *session) gaveUp(ctx context.Context, step string, effect transport.Effect, err error) outcome {
+	x := outcome{receipt: failure(ctx, s.peer, step, effect, err)}
 	if x.receipt.TargetStatus != 0 && x.receipt.TargetStatus != closing {
 		x.reusable = s.client.Reset() == nil
 	}

@@ -26,15 +26,15 @@ var queueID = regexp.MustCompile(`(?m)^\s+by mail\.hookline\.test \(Postfix\).* 
 // mailbox of "in-NAME@hookline.test" in the order in which it came.
 func (s *Server) Mails(name string) ([]Mail, error) {
 	for end := time.Now().Add(patient); ; time.Sleep(10 * time.Millisecond) { // a pace for the loop
-		waiting, err := s.queued()
+		file, err := s.queued()
 		if err != nil {
 			return nil, err
 		}
-		if !waiting {
+		if file == "" {
 			break
 		}
 		if time.Now().After(end) {
-			return nil, fmt.Errorf("the Postfix in %s does not empty its queue: %s", s.dir, s.Log())
+			return nil, fmt.Errorf("the Postfix in %s does not deliver %s: %s", s.dir, file, s.Log())
 		}
 	}
 	var out []Mail
@@ -65,15 +65,17 @@ func (s *Server) Mails(name string) ([]Mail, error) {
 	return slices.CompactFunc(out, func(a, b Mail) bool { return a.ID == b.ID }), nil
 }
 
-// queued tells whether confirmed mail waits for its delivery. A file that cannot be
+// queued finds confirmed mail that waits for its delivery. A file that cannot be
 // executed is being received, or was given up.
-func (s *Server) queued() (found bool, err error) {
+func (s *Server) queued() (found string, err error) {
 	for _, name := range []string{"maildrop", "incoming", "active", "deferred"} {
-		err := filepath.WalkDir(filepath.Join(s.dir, "queue", name), func(_ string, d fs.DirEntry, err error) error {
+		err := filepath.WalkDir(filepath.Join(s.dir, "queue", name), func(path string, d fs.DirEntry, err error) error {
 			if err == nil && d.Type().IsRegular() {
 				info, infoErr := d.Info()
 				err = infoErr
-				found = found || err == nil && info.Mode()&0o100 != 0
+				if err == nil && info.Mode()&0o100 != 0 {
+					found = fmt.Sprint(path, " of ", info.ModTime())
+				}
 			}
 			if errors.Is(err, fs.ErrNotExist) {
 				return nil // it was moved on
@@ -81,7 +83,7 @@ func (s *Server) queued() (found bool, err error) {
 			return err
 		})
 		if err != nil {
-			return false, err
+			return "", err
 		}
 	}
 	return found, nil
