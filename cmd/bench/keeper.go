@@ -41,7 +41,7 @@ func (o *options) wanted(section string, keepers []string) (out []string) {
 	return out
 }
 
-// errAbsent means that there is no such database here, which is no fault.
+// errAbsent means that there is no such database or server here, which is no fault.
 var errAbsent = errors.New("not here")
 
 // newJournal is the URL of a journal that is empty, and remove takes it away.

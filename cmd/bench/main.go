@@ -82,6 +82,7 @@ func sections() []section {
 		section{name: restartSection, run: restartRun},
 		section{name: careSection, run: careRun},
 		section{name: searchSection, run: searchRun},
+		section{name: transportsSection, run: transportsRun, contestants: transportNames()},
 	)
 }
 

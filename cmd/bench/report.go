@@ -14,16 +14,17 @@ import (
 
 // report is everything that a run found out.
 type report struct {
-	Machine  machine        `json:"machine"`
-	Settings settings       `json:"settings"`
-	Races    []raceReport   `json:"races,omitempty"`
-	Failures *failureReport `json:"failures,omitempty"`
-	Journal  *journalReport `json:"journal,omitempty"`
-	Accept   *acceptReport  `json:"accept,omitempty"`
-	Claim    *claimReport   `json:"claim,omitempty"`
-	Restart  *restartReport `json:"restart,omitempty"`
-	Care     *careReport    `json:"care,omitempty"`
-	Search   *searchReport  `json:"search,omitempty"`
+	Machine    machine           `json:"machine"`
+	Settings   settings          `json:"settings"`
+	Races      []raceReport      `json:"races,omitempty"`
+	Failures   *failureReport    `json:"failures,omitempty"`
+	Journal    *journalReport    `json:"journal,omitempty"`
+	Accept     *acceptReport     `json:"accept,omitempty"`
+	Claim      *claimReport      `json:"claim,omitempty"`
+	Restart    *restartReport    `json:"restart,omitempty"`
+	Care       *careReport       `json:"care,omitempty"`
+	Search     *searchReport     `json:"search,omitempty"`
+	Transports *transportsReport `json:"transports,omitempty"`
 	// Absent is what could not be measured here, and why.
 	Absent []string `json:"absent,omitempty"`
 	// Faults are what must not be: events lost, changed, not answered with
@@ -205,6 +206,9 @@ func (r *report) print(w io.Writer) error {
 	}
 	if r.Search != nil {
 		r.Search.print(w)
+	}
+	if r.Transports != nil {
+		r.Transports.print(w)
 	}
 	if len(r.Faults) == 0 {
 		fmt.Fprintln(w, "\nNo event was lost or changed, and every answer was the right one.")

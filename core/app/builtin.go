@@ -8,7 +8,9 @@ import (
 	"runtime/debug"
 
 	"github.com/hookline/hookline/plugins"
+	"github.com/hookline/hookline/plugins/amqp"
 	"github.com/hookline/hookline/plugins/http"
+	"github.com/hookline/hookline/plugins/nats"
 	"github.com/hookline/hookline/plugins/transport"
 	"github.com/hookline/hookline/transforms"
 )
@@ -16,7 +18,9 @@ import (
 // builtIn are the transports in the box. This file is the one place that knows
 // all implementations.
 var builtIn = map[string]func() transport.Transport{
+	"amqp": func() transport.Transport { return amqp.New(amqp.WithVersion(Version())) },
 	"http": func() transport.Transport { return http.New(http.WithVersion(Version())) },
+	"nats": func() transport.Transport { return nats.New(nats.WithVersion(Version())) },
 }
 
 // Version is the module's version, or the commit that it was built from.

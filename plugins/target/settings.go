@@ -45,14 +45,14 @@ func (f *Faults) Duration(field, s string) time.Duration {
 // Address reads "host" or "host:port", an IPv6 address in brackets, into what
 // net.Dial takes and the host for TLS.
 func (f *Faults) Address(field, s, port string) (addr, host string) {
-	host, standard := s, port
+	host, usual := s, port
 	if h, p, err := net.SplitHostPort(s); err == nil {
 		host, port = h, p
 	} else {
 		host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
 	}
 	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 || host == "" || !ValidHost(host) {
-		f.Add(field, `must be a host, or host:port, such as "db.example.org:%s"`, standard)
+		f.Add(field, `must be a host, or host:port, such as "db.example.org:%s"`, usual)
 	}
 	return net.JoinHostPort(host, port), host
 }

@@ -31,6 +31,9 @@ func TestAddress(t *testing.T) {
 			} else if strings.Contains(err.Error(), "secret") {
 				t.Errorf("%q: the error shows the value: %v", in, err)
 			}
+			if err := bad.Err(); err != nil && (strings.Contains(err.Error(), "99999") || !strings.Contains(err.Error(), ":5432")) {
+				t.Errorf("%q: the error repeats it: %v", in, err)
+			}
 		} else if bad.Err() != nil || addr != want {
 			t.Errorf("%q: %s, %v; want %s", in, addr, bad.Err(), want)
 		}

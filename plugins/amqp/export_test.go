@@ -1,0 +1,6 @@
+//go:build unix
+
+package amqp
+
+// Defaults are the settings where nothing is written.
+var Defaults = defaults

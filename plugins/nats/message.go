@@ -1,0 +1,65 @@
+package nats
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	natsgo "github.com/nats-io/nats.go"
+	"golang.org/x/net/http/httpguts"
+
+	"github.com/hookline/hookline/plugins/transport"
+)
+
+const maxHeaders = 64 // of a transform
+
+// message makes what is published. The error says why m can't be sent at all.
+func (c *cluster) message(m *transport.Message) (*natsgo.Msg, error) {
+	out := &natsgo.Msg{Subject: c.subject, Header: natsgo.Header{}, Data: m.Payload}
+	if path := strings.Trim(m.Path, "/"); path != "" {
+		out.Subject += "." + strings.ReplaceAll(path, "/", ".")
+		if err := checkSubject(out.Subject); err != nil {
+			return nil, fmt.Errorf("the subject with the message's path %w", err)
+		}
+	}
+	if len(m.Headers) > maxHeaders {
+		return nil, fmt.Errorf("the transform set %d headers; %d are allowed", len(m.Headers), maxHeaders)
+	}
+	contentType := m.ContentType
+	if contentType == "" {
+		contentType = "application/json"
+	}
+	for name, value := range m.Headers {
+		lower := strings.ToLower(name)
+		switch {
+		case !httpguts.ValidHeaderFieldName(name):
+			return nil, fmt.Errorf("the transform set a header whose name is not a header name: %.40q", name)
+		case reserved(lower):
+			return nil, fmt.Errorf("the transform set header %s, which Hookline or NATS itself uses; remove it from the script", name)
+		case lower == "content-type":
+			contentType = value
+		default:
+			out.Header[name] = []string{value}
+		}
+	}
+	for name, value := range map[string]string{
+		"Content-Type": contentType, "webhook-id": m.ID, "hookline-event-id": m.EventID, "hookline-kind": m.Kind,
+		"hookline-attempt": strconv.Itoa(m.Attempt), "traceparent": m.TraceParent,
+	} {
+		if value != "" {
+			out.Header[name] = []string{value}
+		}
+	}
+	for name, values := range out.Header {
+		if v := values[0]; !httpguts.ValidHeaderFieldValue(v) || strings.Trim(v, " \t") != v {
+			return nil, fmt.Errorf("header %s has a control character, or a space at an end, in its value", name)
+		}
+	}
+	return out, nil
+}
+
+// reserved tells whether Hookline or NATS owns a header: Nats-Rollup, for one, would
+// delete what a stream has. name is in lower case.
+func reserved(name string) bool {
+	return name == "traceparent" || strings.HasPrefix(name, "nats-") || strings.HasPrefix(name, "webhook-") || strings.HasPrefix(name, "hookline-")
+}

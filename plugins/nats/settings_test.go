@@ -1,0 +1,177 @@
+//go:build unix
+
+package nats_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/hookline/hookline/plugins/nats"
+	"github.com/hookline/hookline/plugins/transport"
+)
+
+func TestBadSettings(t *testing.T) {
+	junk := filepath.Join(t.TempDir(), "junk.pem")
+	if err := os.WriteFile(junk, []byte("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const ok = `"servers":["x"],"subject":"a.b"`
+	for in, want := range map[string]string{
+		``:                               "servers subject",
+		`{}`:                             "servers subject",
+		`[]`:                             "",
+		`{"a":`:                          "",
+		`{` + ok + `,"server":"secret"}`: "server",
+		`{"servers":"x","subject":"a"}`:  "servers",
+		`{"servers":[],"subject":"a"}`:   "servers",
+		`{"servers":["x","tls://secret@x"],"subject":"a"}`:                      "servers[1]",
+		`{"servers":["x"],"subject":"a..b"}`:                                    "subject",
+		`{"servers":["x"],"subject":"a.>"}`:                                     "subject",
+		`{"servers":["x"],"subject":"a b"}`:                                     "subject",
+		`{"servers":["x"],"subject":"$JS.API"}`:                                 "subject",
+		`{` + ok + `,"inbox_prefix":"*"}`:                                       "inbox_prefix",
+		`{` + ok + `,"username":"u"}`:                                           "password",
+		`{` + ok + `,"password":"secret"}`:                                      "username",
+		`{` + ok + `,"username":"u","password":"secret\n"}`:                     "password",
+		`{` + ok + `,"token":"secret\n"}`:                                       "token",
+		`{` + ok + `,"token":"secret","username":"u","password":"secret"}`:      "",
+		`{` + ok + `,"nkey_seed":"secret"}`:                                     "nkey_seed",
+		`{` + ok + `,"creds_file":"/nowhere/secret"}`:                           "creds_file",
+		`{` + ok + `,"creds_file":"` + junk + `"}`:                              "creds_file",
+		`{` + ok + `,"tls":true}`:                                               "tls",
+		`{` + ok + `,"tls":{"insecure":true}}`:                                  "insecure",
+		`{` + ok + `,"tls":{"ca_file":"` + junk + `"}}`:                         "tls.ca_file",
+		`{` + ok + `,"tls":{"cert_file":"` + junk + `"}}`:                       "tls.key_file",
+		`{` + ok + `,"deny_addresses":["10.0.0.0/33"]}`:                         "deny_addresses[0]",
+		`{` + ok + `,"dial_timeout":"0s"}`:                                      "dial_timeout",
+		`{"servers":[""],"subject":"","password":"secret","dial_timeout":"no"}`: "servers[0] subject username dial_timeout",
+	} {
+		err := nats.New().Configure(t.Context(), []byte(in))
+		if err == nil {
+			t.Errorf("%s: accepted", in)
+			continue
+		}
+		if got := strings.Join(fields(t, err), " "); got != want {
+			t.Errorf("%s: %q (%v), want %q", in, got, err, want)
+		}
+		if strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: the error shows a secret: %v", in, err)
+		}
+	}
+}
+
+func TestConfigureOnce(t *testing.T) {
+	settings := raw(obj{"servers": []string{"127.0.0.1"}, "subject": "a"})
+	tr := nats.New()
+	if r := tr.Deliver(t.Context(), message()); r.Effect != transport.None || r.Code == transport.Delivered {
+		t.Errorf("not configured: %+v", r)
+	}
+	if r := tr.Check(t.Context()); r.Effect != transport.None {
+		t.Errorf("not configured: %+v", r)
+	}
+	if err := tr.Configure(t.Context(), settings); err != nil {
+		t.Fatal(err)
+	}
+	if err := tr.Configure(t.Context(), settings); err == nil {
+		t.Error("configured twice")
+	}
+	if err := tr.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// prop is a property of the schema.
+type prop struct {
+	Title, Description string
+	Default            any
+	WriteOnly          bool
+	Properties         map[string]prop
+}
+
+func TestSchema(t *testing.T) {
+	d := nats.New(nats.WithVersion("9")).Describe()
+	if d.Name != "nats" || d.Version != "9" || d.Idempotent || d.Exclusive {
+		t.Errorf("%+v", d)
+	}
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(d.Settings))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := jsonschema.NewCompiler()
+	if err := c.AddResource("settings.json", doc); err != nil {
+		t.Fatal(err)
+	}
+	sch, err := c.Compile("settings.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const need = `"servers":["x"],"subject":"a"`
+	for s, want := range map[string]bool{
+		`{` + need + `}`: true,
+		`{` + need + `,"username":"u","password":"p","token":"t","nkey_seed":"s","creds_file":"f","inbox_prefix":"i","tls":{},"deny_addresses":["10.0.0.0/8"],"allow_link_local":true,"dial_timeout":"1m30s"}`: true,
+		`{}`:                                  false,
+		`{"servers":[],"subject":"a"}`:        false,
+		`{"servers":"x","subject":"a"}`:       false,
+		`{` + need + `,"other":1}`:            false,
+		`{` + need + `,"dial_timeout":"5"}`:   false,
+		`{` + need + `,"tls":{"insecure":1}}`: false,
+	} {
+		v, err := jsonschema.UnmarshalJSON(strings.NewReader(s))
+		if valid := err == nil && sch.Validate(v) == nil; valid != want {
+			t.Errorf("%s: valid is %v", s, valid)
+		}
+	}
+
+	var top prop
+	if err := json.Unmarshal(d.Settings, &top); err != nil {
+		t.Fatal(err)
+	}
+	in := nats.Defaults()
+	for name, v := range map[string]any{
+		"inbox_prefix":     in.InboxPrefix,
+		"allow_link_local": in.AllowLinkLocal, "dial_timeout": in.DialTimeout,
+	} {
+		if top.Properties[name].Default != v {
+			t.Errorf("%s: the schema says %v, the code %v", name, top.Properties[name].Default, v)
+		}
+	}
+	page, err := os.ReadFile("../../docs/transport-nats.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var secret []string
+	var check func(path string, p prop)
+	check = func(path string, p prop) {
+		if p.Title == "" || p.Description == "" {
+			t.Errorf("%s has no title or description", path)
+		}
+		if !strings.Contains(string(page), "`"+path+"`") {
+			t.Errorf("docs/transport-nats.md does not name %s", path)
+		}
+		if p.WriteOnly {
+			secret = append(secret, path)
+		}
+		for name, sub := range p.Properties {
+			check(path+"."+name, sub)
+		}
+	}
+	for name, p := range top.Properties {
+		check(name, p)
+	}
+	slices.Sort(secret)
+	if want := []string{"nkey_seed", "password", "token"}; !slices.Equal(secret, want) {
+		t.Errorf("secret: %v, want %v", secret, want)
+	}
+	for _, code := range transport.Codes {
+		if code != transport.RedirectRefused && !strings.Contains(string(page), "`"+string(code)+"`") {
+			t.Errorf("docs/transport-nats.md does not name %s", code)
+		}
+	}
+}
