@@ -11,6 +11,7 @@ import (
 	"github.com/hookline/hookline/plugins/amqp"
 	"github.com/hookline/hookline/plugins/http"
 	"github.com/hookline/hookline/plugins/nats"
+	"github.com/hookline/hookline/plugins/smtp"
 	"github.com/hookline/hookline/plugins/transport"
 	"github.com/hookline/hookline/transforms"
 )
@@ -21,6 +22,7 @@ var builtIn = map[string]func() transport.Transport{
 	"amqp": func() transport.Transport { return amqp.New(amqp.WithVersion(Version())) },
 	"http": func() transport.Transport { return http.New(http.WithVersion(Version())) },
 	"nats": func() transport.Transport { return nats.New(nats.WithVersion(Version())) },
+	"smtp": func() transport.Transport { return smtp.New(smtp.WithVersion(Version())) },
 }
 
 // Version is the module's version, or the commit that it was built from.

@@ -21,7 +21,7 @@ func TestConformance(t *testing.T) {
 		t.Fatal(err)
 	}
 	postfixes := start(t)
-	otherCA, _, _ := certificates(t)
+	otherCA, _, _ := authority(t)
 	with := func(more obj) func(conformance.Target) json.RawMessage {
 		return func(to conformance.Target) json.RawMessage {
 			s := to.(*mailServer)

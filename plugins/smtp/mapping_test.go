@@ -4,16 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/hookline/hookline/plugins/smtp"
 	"github.com/hookline/hookline/plugins/smtp/postfix"
+	"github.com/hookline/hookline/plugins/target/targettest"
 	"github.com/hookline/hookline/plugins/transport"
 )
 
@@ -249,12 +247,12 @@ func TestAnswerLost(t *testing.T) {
 	n := name()
 	asked, let := make(chan struct{}), make(chan struct{})
 	s.on(n, func() string { close(asked); <-let; return "dunno" })
-	proxy, cut := proxyTo(t, s.Addr)
-	tr := configured(t, s.settings(n, obj{"address": proxy}))
+	proxy := targettest.NewProxy(t, s.Addr)
+	tr := configured(t, s.settings(n, obj{"address": proxy.Addr}))
 	result := make(chan transport.Receipt, 1)
 	go func() { result <- deliver(t, tr, message()) }()
 	<-asked
-	cut()
+	proxy.Down()
 	want(t, <-result, transport.Unknown, transport.ConnectionReset, 0)
 	close(let)
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) { // a pace for the loop
@@ -269,49 +267,6 @@ func TestAnswerLost(t *testing.T) {
 			t.Fatal("Postfix did not take the mail")
 		}
 	}
-}
-
-// proxyTo passes on to addr, until it is cut on our side.
-func proxyTo(t *testing.T, addr string) (string, func()) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var mu sync.Mutex
-	var ours, theirs []net.Conn
-	var passing sync.WaitGroup
-	passing.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			d, err := net.Dial("tcp", addr)
-			if err != nil {
-				_ = c.Close()
-				continue
-			}
-			mu.Lock()
-			ours, theirs = append(ours, c), append(theirs, d)
-			mu.Unlock()
-			passing.Go(func() { _, _ = io.Copy(d, c) })
-			passing.Go(func() { _, _ = io.Copy(c, d) })
-		}
-	})
-	closeAll := func(list *[]net.Conn) {
-		mu.Lock()
-		defer mu.Unlock()
-		for _, c := range *list {
-			_ = c.Close()
-		}
-	}
-	t.Cleanup(func() {
-		_ = l.Close()
-		closeAll(&ours)
-		closeAll(&theirs)
-		passing.Wait()
-	})
-	return l.Addr().String(), func() { closeAll(&ours) }
 }
 
 // No more connections than max_connections; who waits in vain has sent nothing.

@@ -55,7 +55,7 @@ type Server struct {
 	dir    string
 	policy *policy
 	master *exec.Cmd // nil while it is down
-	ended  chan struct{}
+	alive  io.Closer // once it is closed, all of it is killed
 }
 
 // Start needs root, as Postfix does. An error that wraps [ErrMissing] says what to
@@ -172,31 +172,25 @@ func (s *Server) Up() error {
 	if s.master != nil {
 		return nil
 	}
-	// -d keeps it in the group that Kill ends.
-	master := exec.Command(daemons+"/master", "-c", filepath.Join(s.dir, "conf"), "-d")
+	// -d keeps it in the group that Kill ends. The shell ends that too, once nobody
+	// holds its standard input any more: no Postfix outlives its test.
+	master := exec.Command("/bin/sh", "-c", `"$0" "$@" </dev/null & read gone; kill -9 0`,
+		daemons+"/master", "-c", filepath.Join(s.dir, "conf"), "-d")
 	ownGroup(master)
+	alive, err := master.StdinPipe()
+	if err != nil {
+		return err
+	}
 	if err := master.Start(); err != nil {
 		return err
 	}
-	s.master, s.ended = master, make(chan struct{})
-	go func() {
-		_ = master.Wait()
-		close(s.ended)
-	}()
-	for end := time.Now().Add(patient); ; time.Sleep(10 * time.Millisecond) { // a pace for the loop
-		if greets(s.Addr) {
-			return nil
-		}
-		select {
-		case <-s.ended:
-			s.master = nil
-			return fmt.Errorf("the Postfix in %s ended: %s", s.dir, s.Log())
-		default:
-		}
+	s.master, s.alive = master, alive
+	for end := time.Now().Add(patient); !greets(s.Addr); time.Sleep(10 * time.Millisecond) { // a pace for the loop
 		if time.Now().After(end) {
 			return fmt.Errorf("the Postfix in %s does not greet: %s", s.dir, s.Log())
 		}
 	}
+	return nil
 }
 
 func greets(addr string) bool {
@@ -218,7 +212,8 @@ func (s *Server) Kill() {
 		return
 	}
 	killGroup(s.master)
-	<-s.ended
+	_ = s.alive.Close()
+	_ = s.master.Wait()
 	s.master = nil
 }
 
