@@ -217,3 +217,5 @@ func authority(t testing.TB) (ca, cert, key string) {
 	}
 	return a.CAFile, cert, key
 }
+
+func decodeWords(s string) (string, error) { return new(mime.WordDecoder).DecodeHeader(s) }
