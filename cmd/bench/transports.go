@@ -30,7 +30,7 @@ type transportEntry struct {
 }
 
 // transportEntries are measured in this order; each has a file of its own.
-var transportEntries = []transportEntry{amqpEntry, natsEntry, mqttEntry, postgresEntry, mariadbEntry}
+var transportEntries = []transportEntry{amqpEntry, natsEntry, mqttEntry, postgresEntry, mariadbEntry, smtpEntry}
 
 func transportNames() (out []string) {
 	for _, e := range transportEntries {

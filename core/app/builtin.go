@@ -21,6 +21,7 @@ import (
 	"github.com/hookline/hookline/plugins/mqtt"
 	"github.com/hookline/hookline/plugins/nats"
 	"github.com/hookline/hookline/plugins/sql"
+	"github.com/hookline/hookline/plugins/smtp"
 	"github.com/hookline/hookline/plugins/transport"
 	"github.com/hookline/hookline/transforms"
 )
@@ -34,6 +35,7 @@ var builtIn = map[string]func() transport.Transport{
 	"mllp": func() transport.Transport { return mllp.New(mllp.WithVersion(Version())) },
 	"mqtt": func() transport.Transport { return mqtt.New(mqtt.WithVersion(Version())) },
 	"nats": func() transport.Transport { return nats.New(nats.WithVersion(Version())) },
+	"smtp": func() transport.Transport { return smtp.New(smtp.WithVersion(Version())) },
 	"sql":  func() transport.Transport { return sql.New(sql.WithVersion(Version())) },
 }
 
