@@ -20,8 +20,8 @@ import (
 	"github.com/hookline/hookline/plugins/mllp"
 	"github.com/hookline/hookline/plugins/mqtt"
 	"github.com/hookline/hookline/plugins/nats"
-	"github.com/hookline/hookline/plugins/sql"
 	"github.com/hookline/hookline/plugins/smtp"
+	"github.com/hookline/hookline/plugins/sql"
 	"github.com/hookline/hookline/plugins/transport"
 	"github.com/hookline/hookline/transforms"
 )
