@@ -50,6 +50,7 @@ fuzz: ## what strangers send, a minute each
 	go test ./core/ingest -run '^$$' -fuzz FuzzRequest -fuzztime 1m
 	go test ./core/ingest -run '^$$' -fuzz FuzzBasic -fuzztime 1m
 	go test ./plugins/http -run '^$$' -fuzz FuzzPath -fuzztime 1m
+	go test ./plugins/mqtt -run '^$$' -fuzz FuzzConnack -fuzztime 1m
 
 # HOOKLINE_TORTURE is for how long, HOOKLINE_TORTURE_SEED repeats a run's choices.
 torture: ## kill daemons, children and connections under load, for an hour
