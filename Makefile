@@ -59,6 +59,7 @@ fuzz: ## what strangers send, a minute each
 	go test ./transforms -run '^$$' -fuzz FuzzTable -fuzztime 1m
 	go test ./plugins/sql -run '^$$' -fuzz FuzzStatement -fuzztime 1m
 	go test ./plugins/sql -run '^$$' -fuzz FuzzPointer -fuzztime 1m
+	go test ./plugins/mqtt -run '^$$' -fuzz FuzzConnack -fuzztime 1m
 
 # HOOKLINE_TORTURE is for how long, HOOKLINE_TORTURE_SEED repeats a run's choices.
 torture: ## kill daemons, children and connections under load, for an hour
