@@ -30,7 +30,7 @@ type transportEntry struct {
 }
 
 // transportEntries are measured in this order; each has a file of its own.
-var transportEntries = []transportEntry{amqpEntry, natsEntry}
+var transportEntries = []transportEntry{amqpEntry, natsEntry, fileEntry, mllpEntry}
 
 func transportNames() (out []string) {
 	for _, e := range transportEntries {
