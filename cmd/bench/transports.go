@@ -30,7 +30,9 @@ type transportEntry struct {
 }
 
 // transportEntries are measured in this order; each has a file of its own.
-var transportEntries = []transportEntry{amqpEntry, natsEntry, mqttEntry, postgresEntry, mariadbEntry, smtpEntry}
+var transportEntries = []transportEntry{
+	fileEntry, postgresEntry, mariadbEntry, smtpEntry, amqpEntry, natsEntry, mqttEntry, mllpEntry,
+}
 
 func transportNames() (out []string) {
 	for _, e := range transportEntries {

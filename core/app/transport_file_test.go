@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/hookline/hookline/core"
 	"github.com/hookline/hookline/plugins/transport"
 )
 
@@ -25,11 +24,11 @@ transport = "archive"
 `, dir+"/{hook}/{route}.jsonl")
 	d := start(t, config)
 	body := event("1")
-	if a := d.send(call{body: body}); a.Code != core.Code(transport.Delivered) {
+	if a := d.send(call{body: body}); a.Code != transport.Delivered {
 		t.Fatalf("got %d %s", a.status, a.body)
 	}
 	d.reload(strings.Replace(config, "settings = {", `settings = { mode = "0640",`, 1)) // another process
-	d.update("2", core.Code(transport.Delivered))
+	d.update("2", transport.Delivered)
 
 	text, err := os.ReadFile(filepath.Join(dir, "demo", "archive.jsonl"))
 	if err != nil {

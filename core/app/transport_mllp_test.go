@@ -11,7 +11,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/hookline/hookline/core"
 	"github.com/hookline/hookline/plugins/transport"
 )
 
@@ -56,11 +55,11 @@ transform = "adt.js"
 transport = "ehr"
 on_failure = "stop"
 `, address), files{"adt.js": string(script)})
-	d.update("1", core.Code(transport.Delivered))
+	d.update("1", transport.Delivered)
 	if err := os.WriteFile(filepath.Join(dir, "answer"), []byte("AR"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	d.update("2", core.Code(transport.RejectedByTarget))
+	d.update("2", transport.RejectedByTarget)
 
 	text, err := os.ReadFile(filepath.Join(dir, "received"))
 	if err != nil {

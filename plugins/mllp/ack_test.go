@@ -118,6 +118,7 @@ func TestConnectionIsKept(t *testing.T) {
 	eventually(t, "the idle connection to close", func() bool { return tr.Open() == 0 })
 	want(t, deliver(t, tr, string(adt("1", ""))), transport.Done, transport.Delivered)
 	r.kill()
+	eventually(t, "the end of the connection to be noticed", func() bool { return tr.Open() == 0 })
 	want(t, deliver(t, tr, string(adt("1", ""))), transport.None, transport.ConnectionRefused)
 	r.start()
 	want(t, deliver(t, tr, string(adt("1", ""))), transport.Done, transport.Delivered)

@@ -41,7 +41,7 @@ func TestBadSettings(t *testing.T) {
 		`{"address":5}`:                        "address",
 		`{"address":"tcp://secret"}`:           "address",
 		`{"address":"ehr:secret"}`:             "address",
-		`{` + ok + `,"adress":"secret"}`:       "adress",
+		`{` + ok + `,"addr":"secret"}`:         "addr",
 		`{` + ok + `,"tls":true}`:              "tls",
 		`{` + ok + `,"tls":{"x":1}}`:           "x",
 		`{` + ok + `,"tls":{"cert_file":"x"}}`: "tls.key_file",
