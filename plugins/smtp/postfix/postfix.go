@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"text/template"
 	"time"
 )
@@ -215,6 +216,16 @@ func (s *Server) Kill() {
 	_ = s.alive.Close()
 	_ = s.master.Wait()
 	s.master = nil
+	// Its daemons hold the port too, and die a moment later.
+	for end := time.Now().Add(patient); time.Now().Before(end); time.Sleep(time.Millisecond) { // a pace for the loop
+		c, err := net.DialTimeout("tcp", s.Addr, time.Second)
+		if errors.Is(err, syscall.ECONNREFUSED) {
+			return
+		}
+		if err == nil {
+			_ = c.Close()
+		}
+	}
 }
 
 // Stop ends it, and removes what it had.
