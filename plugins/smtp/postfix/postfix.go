@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"text/template"
 	"time"
 )
@@ -104,7 +105,7 @@ func freeAddr() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer l.Close() //nolint:errcheck // it has served its purpose
+	defer func() { _ = l.Close() }()
 	return l.Addr().String(), nil
 }
 
@@ -198,7 +199,7 @@ func greets(addr string) bool {
 	if err != nil {
 		return false
 	}
-	defer c.Close() //nolint:errcheck // nothing was said
+	defer func() { _ = c.Close() }()
 	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
 	b := make([]byte, 4)
 	_, err = io.ReadFull(c, b)
@@ -215,6 +216,16 @@ func (s *Server) Kill() {
 	_ = s.alive.Close()
 	_ = s.master.Wait()
 	s.master = nil
+	// Its daemons hold the port too, and die a moment later.
+	for end := time.Now().Add(patient); time.Now().Before(end); time.Sleep(time.Millisecond) { // a pace for the loop
+		c, err := net.DialTimeout("tcp", s.Addr, time.Second)
+		if errors.Is(err, syscall.ECONNREFUSED) {
+			return
+		}
+		if err == nil {
+			_ = c.Close()
+		}
+	}
 }
 
 // Stop ends it, and removes what it had.
