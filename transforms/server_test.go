@@ -384,8 +384,6 @@ func TestStuck(t *testing.T) {
 	}
 }
 
-// native1e6 sits in one built-in call for some tenths of a second.
-const native1e6 = `export default (e) => Array.prototype.indexOf.call({ length: 1e6 }, 1) + e.n;`
 
 func TestLogsAreCapped(t *testing.T) {
 	d := newDirect(t, nil)
