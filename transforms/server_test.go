@@ -384,7 +384,6 @@ func TestStuck(t *testing.T) {
 	}
 }
 
-
 func TestLogsAreCapped(t *testing.T) {
 	d := newDirect(t, nil)
 	load(t, d.server, "x", `export default (e, ctx) => { for (let i = 0; i < 1e5; i++) ctx.log('0123456789'); return 1; };`)
