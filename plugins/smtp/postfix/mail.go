@@ -66,14 +66,16 @@ func (s *Server) Mails(name string) ([]Mail, error) {
 }
 
 // queued finds confirmed mail that waits for its delivery. A file that cannot be
-// executed is being received, or was given up.
+// executed, or in incoming one of a time to come, is being received or was given up
+// by a kill before anything was confirmed.
 func (s *Server) queued() (found string, err error) {
 	for _, name := range []string{"maildrop", "incoming", "active", "deferred"} {
 		err := filepath.WalkDir(filepath.Join(s.dir, "queue", name), func(path string, d fs.DirEntry, err error) error {
 			if err == nil && d.Type().IsRegular() {
 				info, infoErr := d.Info()
 				err = infoErr
-				if err == nil && info.Mode()&0o100 != 0 {
+				received := name != "incoming" || err == nil && !info.ModTime().After(time.Now())
+				if err == nil && info.Mode()&0o100 != 0 && received {
 					found = fmt.Sprint(path, " of ", info.ModTime())
 				}
 			}

@@ -216,16 +216,20 @@ func (s *Server) Kill() {
 	_ = s.alive.Close()
 	_ = s.master.Wait()
 	s.master = nil
-	// Its daemons hold the port too, and die a moment later.
-	for end := time.Now().Add(patient); time.Now().Before(end); time.Sleep(time.Millisecond) { // a pace for the loop
-		c, err := net.DialTimeout("tcp", s.Addr, time.Second)
-		if errors.Is(err, syscall.ECONNREFUSED) {
-			return
-		}
-		if err == nil {
-			_ = c.Close()
+	// Its daemons hold the ports too, and die a moment later.
+	for _, addr := range []string{s.Addr, s.TLSAddr} {
+		for end := time.Now().Add(patient); addr != "" && !refuses(addr) && time.Now().Before(end); {
+			time.Sleep(time.Millisecond) // a pace for the loop
 		}
 	}
+}
+
+func refuses(addr string) bool {
+	c, err := net.DialTimeout("tcp", addr, time.Second)
+	if err == nil {
+		_ = c.Close()
+	}
+	return errors.Is(err, syscall.ECONNREFUSED)
 }
 
 // Stop ends it, and removes what it had.
