@@ -110,6 +110,9 @@ func newSandbox(p *program) (*sandbox, error) {
 	if !ok {
 		return nil, errors.New("the sandbox lacks a function")
 	}
+	if _, err := s.freeze(goja.Undefined(), s.collect); err != nil { // scripts can name it
+		return nil, err
+	}
 	return s, nil
 }
 
