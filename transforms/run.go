@@ -38,6 +38,7 @@ type run struct {
 	lookups   map[string]goja.Value // what ctx.lookup has given, by file
 	unhandled []*goja.Promise       // rejected, and nobody has looked yet
 
+	place      int         // in memory.runs; guarded by memory.mu
 	overMemory bool        // interrupted for it; guarded by memory.mu
 	cut        atomic.Bool // interrupted, for whatever
 	inRegexp   atomic.Bool // in a match that backtracks, perhaps; it ends by itself
@@ -114,17 +115,17 @@ func (r *run) guarded(m *memory, limit time.Duration, f func() error) (err error
 		return err
 	}
 	r.sandbox, s.run = s, r
-	clock := startClock(limit, func() { r.interrupt(errExpired) }, r.stuck)
+	s.clock.start(limit)
 	if r.job != nil {
-		r.job.clock = clock
+		r.job.clock = s.clock
 	}
 	m.enter(r)
 	sound := false
 	defer func() {
 		// What has run may interrupt at any moment, even the next event.
 		interrupted := m.exit(r)
-		if clock.stop() && !interrupted && sound {
-			r.program.keep(s)
+		if inTime := s.clock.stop(); !inTime || interrupted || !sound || !r.program.keep(s) {
+			s.clock.discard()
 		}
 	}()
 	err, sound = recovered(f)

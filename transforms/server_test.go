@@ -505,7 +505,8 @@ func TestHostCall(t *testing.T) {
 		expired := make(chan struct{})
 		d.turns.begin(alone, j.end, func() bool {
 			defer close(finished)
-			j.clock = startClock(timeout, func() { close(expired) }, func() {})
+			j.clock = newClock(func() { close(expired) }, func() {})
+			j.clock.start(timeout)
 			var v []byte
 			v, err = (&run{job: j}).call(methodTrialKit, []byte(path))
 			value = string(v)
