@@ -29,22 +29,21 @@ type clock struct {
 	used    time.Duration // of the processors, by the process until then
 	stopped bool
 
-	expired func() // the time is over
-	stuck   func() // and the run still goes on, stuckAfter later
+	of timed
 }
 
-// newClock makes a clock for runs that end with expired, and with stuck if that does
-// not help.
-func newClock(expired, stuck func()) *clock {
-	return &clock{stopped: true, expired: expired, stuck: stuck}
+// timed is what a clock is for.
+type timed interface {
+	expired() // its time is over
+	stuck()   // and it still goes on, stuckAfter later
 }
 
 // start gives a run so long. The one before has stopped the clock, and its time was
 // not over.
-func (c *clock) start(limit time.Duration) {
+func (c *clock) start(of timed, limit time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.stopped = false
+	c.of, c.stopped = of, false
 	c.run(limit)
 }
 
@@ -78,7 +77,7 @@ func (c *clock) ring() {
 			return
 		}
 		c.over, c.cut, c.used = true, time.Now(), processorTime()
-		c.expired() // under the lock: not after stop, when the runtime is another's
+		c.of.expired() // under the lock: not after stop, when the runtime is another's
 		c.arm(stuckAfter)
 		return
 	}
@@ -89,7 +88,7 @@ func (c *clock) ring() {
 		return
 	}
 	c.stopped = true
-	go c.stuck() // it may send, and stop must not wait for that
+	go c.of.stuck() // it may send, and stop must not wait for that
 }
 
 // pause lets the clock stand still, unless the time is over.
@@ -130,7 +129,11 @@ func (c *clock) stop() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.stopped, c.paused = true, false
-	return !c.over
+	if c.over {
+		return false
+	}
+	c.of = nil
+	return true
 }
 
 // discard ends a stopped clock for good.

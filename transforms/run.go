@@ -82,7 +82,7 @@ var errExpired = errors.New("the script did not end in time")
 // then the job is answered all the same.
 func runScript(j *job) *pb.RunResponse {
 	out := &pb.RunResponse{}
-	r := &run{job: j, program: j.program, req: j.req, now: j.req.GetReceivedAt().AsTime()}
+	r := &run{job: j, program: j.program, req: j.req, now: time.Unix(0, j.req.GetReceivedAt()).UTC()}
 	err := r.guarded(j.server.memory, j.limit(), func() error { return r.shape(out) })
 	out.Logs = r.logs
 	if err != nil {
@@ -115,9 +115,9 @@ func (r *run) guarded(m *memory, limit time.Duration, f func() error) (err error
 		return err
 	}
 	r.sandbox, s.run = s, r
-	s.clock.start(limit)
+	s.clock.start(r, limit)
 	if r.job != nil {
-		r.job.clock = s.clock
+		r.job.clock = &s.clock
 	}
 	m.enter(r)
 	sound := false
@@ -148,6 +148,9 @@ func (r *run) call(method string, argument []byte) ([]byte, error) {
 	}
 	return r.job.call(method, argument)
 }
+
+// expired ends the script when its time is over.
+func (r *run) expired() { r.interrupt(errExpired) }
 
 // stuck answers for a script that does not end. The host kills the process for it.
 func (r *run) stuck() {

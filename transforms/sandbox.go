@@ -51,14 +51,13 @@ type sandbox struct {
 	uint8Array *goja.Object    // the constructor
 	inherited  map[string]bool // the names that every object has
 
-	run   *run   // the one that is on now
-	clock *clock // of that
+	run   *run  // the one that is on now
+	clock clock // of that
 }
 
 // newSandbox makes a runtime for the program. Nothing of the script runs yet.
 func newSandbox(p *program) (*sandbox, error) {
 	s := &sandbox{rt: goja.New()}
-	s.clock = newClock(func() { s.run.interrupt(errExpired) }, func() { s.run.stuck() })
 	s.rt.SetMaxCallStackSize(maxCalls)
 	s.rt.SetParserOptions(parser.WithDisableSourceMaps) // of eval: they would open files
 	s.rt.SetTimeSource(func() time.Time { return s.run.now })

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/dop251/goja"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/hookline/hookline/core"
 	"github.com/hookline/hookline/transforms"
@@ -88,7 +87,7 @@ func inProcess(script transforms.Script, callers int) (shape func([]byte) ([]byt
 	return func(body []byte) ([]byte, error) {
 		out := local.Run(&pb.RunRequest{
 			Body: body, Kind: string(core.Insert), Hook: benchHook, Study: benchStudy, Stage: benchStage, Route: benchHook,
-			EventId: benchEvent, DeliveryId: benchDelivery, Ref: benchRef, ReceivedAt: timestamppb.Now(),
+			EventId: benchEvent, DeliveryId: benchDelivery, Ref: benchRef, ReceivedAt: time.Now().UnixNano(),
 		})
 		if f := out.GetFailure(); f != nil || len(out.GetMessages()) != 1 {
 			return nil, fmt.Errorf("the script failed: %s", f.GetText())
