@@ -29,6 +29,10 @@ const (
 	HostPipeEnv = "HOOKLINE_HOST_PIPE"
 	// MaxMessage is the largest gRPC message in bytes that either side takes.
 	MaxMessage = 32 << 20
+	// Window is how many bytes either side takes of a stream, and of all of them,
+	// before they are read. It is fixed: to find out a better one gRPC sends a ping with
+	// about every message as long as there are few at a time: a write on both sides.
+	Window = 1 << 20
 )
 
 // Handshake lets a host and a plugin recognise each other. It is no secret: it
@@ -84,6 +88,9 @@ func ServerOptions() []grpc.ServerOption {
 		grpc.MaxRecvMsgSize(MaxMessage),
 		grpc.MaxSendMsgSize(MaxMessage),
 		grpc.MaxConcurrentStreams(4096),
+		// See Window.
+		grpc.InitialWindowSize(Window),
+		grpc.InitialConnWindowSize(Window),
 		// A goroutine with a grown stack is kept for the next call.
 		grpc.NumStreamWorkers(64),
 	}

@@ -14,10 +14,13 @@ const stuckAfter = 70 * time.Millisecond
 // on a busy machine it may not have had the time to obey.
 const stuckMost = time.Second
 
-// clock is the time of one run. It can stand still.
+// clock is the time of the run that a sandbox is for. It can stand still. A run that
+// ends in time never touches the timer: that rings when the time of an earlier one
+// would have been over, and then looks what is left.
 type clock struct {
 	mu      sync.Mutex
 	timer   *time.Timer
+	rings   time.Time     // when the timer does, at the latest; zero: it is off
 	left    time.Duration // when it was last started
 	started time.Time
 	paused  bool
@@ -26,34 +29,66 @@ type clock struct {
 	used    time.Duration // of the processors, by the process until then
 	stopped bool
 
-	expired func() // the time is over
-	stuck   func() // and the run still goes on, stuckAfter later
+	of timed
 }
 
-// startClock gives a run so long.
-func startClock(limit time.Duration, expired, stuck func()) *clock {
-	c := &clock{left: limit, started: time.Now(), expired: expired, stuck: stuck}
-	c.mu.Lock() // the timer may ring at once
+// timed is what a clock is for.
+type timed interface {
+	expired() // its time is over
+	stuck()   // and it still goes on, stuckAfter later
+}
+
+// start gives a run so long. The one before has stopped the clock, and its time was
+// not over.
+func (c *clock) start(of timed, limit time.Duration) {
+	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.timer = time.AfterFunc(limit, c.ring)
-	return c
+	c.of, c.stopped = of, false
+	c.run(limit)
+}
+
+// run lets the time that is left begin now.
+func (c *clock) run(left time.Duration) {
+	c.left, c.started = left, time.Now()
+	if end := c.started.Add(left); c.rings.IsZero() || end.Before(c.rings) {
+		c.arm(left)
+	}
+}
+
+func (c *clock) arm(after time.Duration) {
+	c.rings = time.Now().Add(after)
+	if c.timer == nil {
+		c.timer = time.AfterFunc(after, c.ring)
+	} else {
+		c.timer.Reset(after)
+	}
 }
 
 func (c *clock) ring() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch {
-	case c.stopped, c.paused: // it rang at that moment
-	case !c.over:
-		c.over, c.cut, c.used = true, time.Now(), processorTime()
-		c.expired() // under the lock: not after stop, when the runtime is another's
-		c.timer.Reset(stuckAfter)
-	case processorTime()-c.used < stuckAfter/2 && time.Since(c.cut) < stuckMost:
-		c.timer.Reset(stuckAfter / 2)
-	default:
-		c.stopped = true
-		go c.stuck() // it may send, and stop must not wait for that
+	c.rings = time.Time{}
+	if c.stopped || c.paused {
+		return
 	}
+	if !c.over {
+		if left := c.left - time.Since(c.started); left > 0 {
+			c.arm(left)
+			return
+		}
+		c.over, c.cut, c.used = true, time.Now(), processorTime()
+		c.of.expired() // under the lock: not after stop, when the runtime is another's
+		c.arm(stuckAfter)
+		return
+	}
+	// One that was on its way when it was set anew comes early.
+	late := time.Since(c.cut)
+	if late < stuckAfter || processorTime()-c.used < stuckAfter/2 && late < stuckMost {
+		c.arm(stuckAfter / 2)
+		return
+	}
+	c.stopped = true
+	go c.of.stuck() // it may send, and stop must not wait for that
 }
 
 // pause lets the clock stand still, unless the time is over.
@@ -63,7 +98,6 @@ func (c *clock) pause() {
 	if c.over || c.stopped {
 		return
 	}
-	c.timer.Stop()
 	c.paused = true
 	c.left -= time.Since(c.started)
 }
@@ -76,8 +110,7 @@ func (c *clock) resume(most time.Duration) {
 		return
 	}
 	c.paused = false
-	c.left, c.started = max(0, min(c.left, most)), time.Now()
-	c.timer.Reset(c.left)
+	c.run(max(0, min(c.left, most)))
 }
 
 // expire ends the time now.
@@ -86,15 +119,28 @@ func (c *clock) expire() {
 	defer c.mu.Unlock()
 	if !c.over && !c.stopped {
 		c.paused = false
-		c.timer.Reset(0)
+		c.run(0)
 	}
 }
 
-// stop ends the clock and tells whether the time was not over.
+// stop ends the clock and tells whether the time was not over: then there can be a
+// next run.
 func (c *clock) stop() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.stopped = true
-	c.timer.Stop()
-	return !c.over
+	c.stopped, c.paused = true, false
+	if c.over {
+		return false
+	}
+	c.of = nil
+	return true
+}
+
+// discard ends a stopped clock for good.
+func (c *clock) discard() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.timer != nil {
+		c.timer.Stop() // it holds the sandbox
+	}
 }

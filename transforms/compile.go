@@ -18,6 +18,8 @@ type program struct {
 	kept  *kept             // until it is loaded
 	names map[string]string // of files: as the engine writes them -> as the user knows them
 	idle  chan *sandbox
+	// stateless: the top level can be evaluated once for all events.
+	stateless bool
 
 	given *given // set before its first run
 	tests bool   // it is a file of tests; set before its first run
@@ -40,7 +42,7 @@ func compile(name string, source []byte, idle int) (*program, []*pb.Problem) {
 	if p.code, err = goja.CompileAST(tree, false); err != nil {
 		return nil, p.refused(err)
 	}
-	p.idle = make(chan *sandbox, idle)
+	p.idle, p.stateless = make(chan *sandbox, idle), stateless(tree)
 	return p, nil
 }
 

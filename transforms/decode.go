@@ -50,7 +50,9 @@ type decoder struct {
 // of a script runs here, so there is no deadline to watch.
 func (s *sandbox) decode(text []byte, exact bool) (goja.Value, error) {
 	// Strings are parts of one copy: there is one allocation for all of them.
-	d := decoder{sandbox: s, exact: exact, text: strings.TrimPrefix(string(text), utf8BOM)}
+	d := &s.decoder
+	defer d.forget()
+	*d = decoder{sandbox: s, exact: exact, text: strings.TrimPrefix(string(text), utf8BOM), path: d.path, items: d.items}
 	if !utf8.ValidString(d.text) {
 		return nil, errors.New("it is not valid UTF-8")
 	}
@@ -64,6 +66,20 @@ func (s *sandbox) decode(text []byte, exact bool) (goja.Value, error) {
 	}
 	return v, nil
 }
+
+// forget lets go of the event; only empty places stay for the next one.
+func (d *decoder) forget() {
+	path, items := d.path[:cap(d.path)], d.items[:cap(d.items)]
+	if len(path) > maxSpareSteps || len(items) > maxSpareSteps {
+		path, items = nil, nil
+	}
+	clear(path)
+	clear(items)
+	*d = decoder{path: path[:0], items: items[:0]}
+}
+
+// maxSpareSteps is how many places are kept for the next event.
+const maxSpareSteps = 256
 
 // wrong is the error for what stands at the current byte.
 func (d *decoder) wrong(rule string) error {
@@ -175,11 +191,14 @@ func (d *decoder) object() (goja.Value, error) {
 		if err != nil {
 			return nil, err
 		}
-		if odd != nil {
+		switch {
+		case odd != nil:
 			_, err = d.sandbox.define(goja.Undefined(), o, odd, v)
-		} else {
+		case d.sandbox.inherited[key]:
 			// Not Set, which would run the setter of "__proto__".
 			err = o.DefineDataProperty(key, v, goja.FLAG_TRUE, goja.FLAG_TRUE, goja.FLAG_TRUE)
+		default:
+			err = o.Set(key, v)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("the key%s cannot be set: %w", d.path.at(), err)

@@ -12,5 +12,6 @@
 //     come from the event and the delivery, so that a second run is harmless.
 //   - No contents in logs (invariant 7): what a script logs or throws leaves this
 //     package in ScriptError.Text and through Options.ShowOutput, nowhere else.
-//   - No state: every event gets a fresh module scope on frozen globals.
+//   - No state: every event gets a fresh module scope on frozen globals, or one that
+//     nothing can change (stateless.go).
 package transforms

@@ -404,9 +404,13 @@ var errUnavailable = errors.New("the script process is not running")
 
 // client returns the live process. It waits for one that is being started.
 func (e *Engine) client(ctx context.Context) (p *running, gone <-chan struct{}, err error) {
+	raw, gone, err := e.process.Client()
+	if err == nil {
+		return raw.(*running), gone, nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, restartWait)
 	defer cancel()
-	raw, gone, err := e.process.Await(ctx)
+	raw, gone, err = e.process.Await(ctx)
 	if err != nil {
 		return nil, nil, errUnavailable
 	}

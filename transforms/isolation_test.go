@@ -160,6 +160,8 @@ func TestSameBytesInAnyOrder(t *testing.T) {
 		"regexp":  `const re = /(\d)/g; export default (e) => ({ hit: re.exec(e.trans_id), last: re.lastIndex, static: RegExp.$1 });`,
 		"closure": `const seen = new Map(); export default async (e) => { await null; seen.set(e.trans_id, 1); return [...seen.keys()]; };`,
 		"symbols": `export default (e) => { const s = Symbol.for("mark"); const was = e[s]; e[s] = 1; return { was: String(was), keys: Object.keys(globalThis).length }; };`,
+		"host":    `const note = (o) => { try { o.n = (o.n || 0) + 1; } catch {} return o.n || 0; }; export default () => [__hookline, __hookline.prototype ?? {}, Object.getPrototypeOf(__hookline)].map(note);`,
+		"plain":   `const twice = 2; const f = (n) => n * twice; export default (e) => ({ n: f(Number(e.trans_id)) });`,
 		"throws":  `let n = 0; export default (e) => { n++; throw new Error(e.trans_id + " " + n); };`,
 	} {
 		path := t.TempDir() + "/" + name + ".js"

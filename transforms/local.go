@@ -5,8 +5,6 @@ import (
 	"os"
 	"time"
 
-	"google.golang.org/protobuf/types/known/durationpb"
-
 	pb "github.com/hookline/hookline/transforms/transformpb"
 )
 
@@ -41,8 +39,8 @@ func (l *Local) Close() { l.server.stop() }
 
 // Run runs the script on one event. Calls may come concurrently.
 func (l *Local) Run(req *pb.RunRequest) *pb.RunResponse {
-	if req.GetTimeout() == nil {
-		req.Timeout = durationpb.New(l.timeout)
+	if req.GetTimeout() == 0 {
+		req.Timeout = int64(l.timeout)
 	}
 	j := &job{server: l.server, program: l.program, req: req, end: time.Now().Add(l.timeout)}
 	return j.outcome()

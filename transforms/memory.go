@@ -24,8 +24,8 @@ type memory struct {
 
 	mu    sync.Mutex
 	limit uint64
-	base  uint64            // of the heap, that a run which is alone has not made
-	runs  map[*run]struct{} // that are on, also those that wait for the host
+	base  uint64 // of the heap, that a run which is alone has not made
+	runs  []*run // that are on, also those that wait for the host
 
 	wake  chan struct{} // there is a run
 	done  chan struct{}
@@ -34,7 +34,7 @@ type memory struct {
 
 func watchMemory(t *turns) *memory {
 	m := &memory{
-		turns: t, limit: math.MaxUint64, runs: make(map[*run]struct{}),
+		turns: t, limit: math.MaxUint64,
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	m.ended.Go(m.watch)
@@ -69,7 +69,8 @@ const memoryReserve = 256 << 20
 // enter notes that a run is on.
 func (m *memory) enter(r *run) {
 	m.mu.Lock()
-	m.runs[r] = struct{}{}
+	r.place = len(m.runs)
+	m.runs = append(m.runs, r)
 	m.mu.Unlock()
 	select {
 	case m.wake <- struct{}{}:
@@ -81,7 +82,10 @@ func (m *memory) enter(r *run) {
 func (m *memory) exit(r *run) (hit bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.runs, r)
+	last := len(m.runs) - 1
+	m.runs[r.place], m.runs[last].place = m.runs[last], r.place
+	m.runs[last] = nil
+	m.runs = m.runs[:last]
 	if r.job != nil && r.job.req.GetAlone() {
 		m.base = 0
 	}
@@ -135,7 +139,7 @@ func (m *memory) look() (interrupted bool) {
 	if now := heap(); now < m.limit || now-m.base < m.limit {
 		return false
 	}
-	for r := range m.runs {
+	for _, r := range m.runs {
 		r.overMemory = true
 		r.interrupt(errMemory)
 	}

@@ -45,7 +45,10 @@ type running struct {
 
 // flight is a run on its way.
 type flight struct {
-	ctx    context.Context // for host calls: it ends with the run, at the latest with its budget
+	parent context.Context
+	end    time.Time          // of its budget
+	ctx    context.Context    // of host calls, nil until there is one: it ends with the run
+	cancel context.CancelFunc // of that; both are guarded by running.mu
 	hook   string
 	called chan struct{} // has a place: the run is alive and waits for the host
 	alone  atomic.Bool   // it has begun, and no other run is on
@@ -66,26 +69,26 @@ func (p *running) open() error {
 // if the process is gone, DeadlineExceeded if it does not answer. alone tells whether
 // it had begun without any other.
 func (p *running) run(ctx context.Context, req *pb.RunRequest) (out *pb.RunResponse, alone bool, err error) {
-	budget := req.GetBudget().AsDuration()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), budget)
-	defer cancel()
+	budget, begun := time.Duration(req.GetBudget()), time.Now()
 	id, answer, err := p.pipe.Begin()
 	if err != nil {
 		return nil, false, err
 	}
-	f := &flight{ctx: ctx, hook: req.GetHook(), called: make(chan struct{}, 1)}
+	f := &flight{parent: ctx, end: begun.Add(budget), hook: req.GetHook(), called: make(chan struct{}, 1)}
 	p.mu.Lock()
 	p.inFlight[id] = f
 	p.mu.Unlock()
 	defer func() {
 		p.mu.Lock()
 		delete(p.inFlight, id)
+		if f.cancel != nil {
+			f.cancel()
+		}
 		p.mu.Unlock()
 	}()
-	begun := time.Now()
 	// A process that is frozen as a whole is noticed before the budget is over: a run
 	// that waits for nobody has answered by then.
-	timer := time.NewTimer(min(req.GetPatience().AsDuration()+req.GetTimeout().AsDuration()+stuckAfter, budget) + grace)
+	timer := time.NewTimer(min(time.Duration(req.GetPatience()+req.GetTimeout())+stuckAfter, budget) + grace)
 	defer timer.Stop()
 	frames := p.pipe.Frames
 	frame := &pb.StreamRequest{Run: id, Frame: &pb.StreamRequest_Begin{Begin: req}}
@@ -115,10 +118,15 @@ func (p *running) aside(in *pb.StreamResponse) bool {
 	}
 	p.mu.Lock()
 	f := p.inFlight[in.GetRun()]
-	p.mu.Unlock()
 	if f == nil {
+		p.mu.Unlock()
 		return true // its run was given up
 	}
+	if f.ctx == nil {
+		f.ctx, f.cancel = context.WithDeadline(context.WithoutCancel(f.parent), f.end)
+	}
+	ctx := f.ctx
+	p.mu.Unlock()
 	if call.GetMethod() == methodAlone {
 		f.alone.Store(true)
 	} else {
@@ -127,14 +135,14 @@ func (p *running) aside(in *pb.StreamResponse) bool {
 		default:
 		}
 	}
-	go p.serve(f, in.GetRun(), call) // it ends with f.ctx
+	go p.serve(ctx, f.hook, in.GetRun(), call) // it ends with ctx
 	return true
 }
 
 // serve answers a call, unless the process is gone before.
-func (p *running) serve(f *flight, run uint64, call *pb.HostCall) {
+func (p *running) serve(ctx context.Context, hook string, run uint64, call *pb.HostCall) {
 	result := &pb.CallResult{Call: call.GetCall()}
-	value, failure := p.ask(f, call)
+	value, failure := p.ask(ctx, hook, call)
 	if failure != nil {
 		result.Outcome = &pb.CallResult_Failure{Failure: failure}
 	} else {
@@ -142,21 +150,21 @@ func (p *running) serve(f *flight, run uint64, call *pb.HostCall) {
 	}
 	select {
 	case p.pipe.Frames <- &pb.StreamRequest{Run: run, Frame: &pb.StreamRequest_Result{Result: result}}:
-	case <-f.ctx.Done():
+	case <-ctx.Done():
 	case <-p.pipe.Ended:
 	}
 }
 
-func (p *running) ask(f *flight, call *pb.HostCall) ([]byte, *pb.CallFailure) {
+func (p *running) ask(ctx context.Context, hook string, call *pb.HostCall) ([]byte, *pb.CallFailure) {
 	switch {
 	case call.GetMethod() == methodAlone:
 		return nil, nil
 	case call.GetMethod() != methodTrialKit:
 		return nil, &pb.CallFailure{Code: "unknown", Text: "the host does not know the call " + call.GetMethod()}
 	case p.trialkit == nil:
-		return nil, &pb.CallFailure{Code: "unavailable", Text: "hook " + f.hook + " has no [hooks." + f.hook + ".trialkit]"}
+		return nil, &pb.CallFailure{Code: "unavailable", Text: "hook " + hook + " has no [hooks." + hook + ".trialkit]"}
 	}
-	value, err := p.trialkit.Get(f.ctx, f.hook, string(call.GetArgument()))
+	value, err := p.trialkit.Get(ctx, hook, string(call.GetArgument()))
 	switch {
 	case err == nil:
 		return value, nil

@@ -38,6 +38,7 @@ type run struct {
 	lookups   map[string]goja.Value // what ctx.lookup has given, by file
 	unhandled []*goja.Promise       // rejected, and nobody has looked yet
 
+	place      int         // in memory.runs; guarded by memory.mu
 	overMemory bool        // interrupted for it; guarded by memory.mu
 	cut        atomic.Bool // interrupted, for whatever
 	inRegexp   atomic.Bool // in a match that backtracks, perhaps; it ends by itself
@@ -81,7 +82,7 @@ var errExpired = errors.New("the script did not end in time")
 // then the job is answered all the same.
 func runScript(j *job) *pb.RunResponse {
 	out := &pb.RunResponse{}
-	r := &run{job: j, program: j.program, req: j.req, now: j.req.GetReceivedAt().AsTime()}
+	r := &run{job: j, program: j.program, req: j.req, now: time.Unix(0, j.req.GetReceivedAt()).UTC()}
 	err := r.guarded(j.server.memory, j.limit(), func() error { return r.shape(out) })
 	out.Logs = r.logs
 	if err != nil {
@@ -114,17 +115,17 @@ func (r *run) guarded(m *memory, limit time.Duration, f func() error) (err error
 		return err
 	}
 	r.sandbox, s.run = s, r
-	clock := startClock(limit, func() { r.interrupt(errExpired) }, r.stuck)
+	s.clock.start(r, limit)
 	if r.job != nil {
-		r.job.clock = clock
+		r.job.clock = &s.clock
 	}
 	m.enter(r)
 	sound := false
 	defer func() {
 		// What has run may interrupt at any moment, even the next event.
 		interrupted := m.exit(r)
-		if clock.stop() && !interrupted && sound {
-			r.program.keep(s)
+		if inTime := s.clock.stop(); !inTime || interrupted || !sound || !r.program.keep(s) {
+			s.clock.discard()
 		}
 	}()
 	err, sound = recovered(f)
@@ -147,6 +148,9 @@ func (r *run) call(method string, argument []byte) ([]byte, error) {
 	}
 	return r.job.call(method, argument)
 }
+
+// expired ends the script when its time is over.
+func (r *run) expired() { r.interrupt(errExpired) }
 
 // stuck answers for a script that does not end. The host kills the process for it.
 func (r *run) stuck() {

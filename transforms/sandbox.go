@@ -20,7 +20,8 @@ var sandboxSource string
 var sandboxCode = goja.MustCompile("sandbox.js", sandboxSource, false)
 
 // sandbox is a runtime with frozen globals and one program's wrapper function,
-// whose every call is a fresh module scope. One run uses it at a time.
+// whose every call is a fresh module scope. A program that cannot change its module
+// scope has one for all runs. One run uses the sandbox at a time.
 //
 // The runtime is entered only through callables. They drain the queue of
 // promise jobs before they return: a job left behind would run in the next
@@ -29,6 +30,7 @@ type sandbox struct {
 	rt     *goja.Runtime
 	module goja.Callable // module(collect): evaluates the script, collects its default export
 	export goja.Value    // what the last evaluation exported
+	script goja.Callable // that, of a program without state; nil until it is evaluated
 
 	words   *goja.Object // prototype of ctx
 	show    goja.Callable
@@ -44,10 +46,13 @@ type sandbox struct {
 	encode            goja.Callable // encode(value): has encoder write it
 	encoder           *encoder      // the one that is on now
 	spare             *encoder      // for the next value, or nil
+	decoder           decoder       // one at a time: nothing of a script runs in it
 
-	uint8Array *goja.Object // the constructor
+	uint8Array *goja.Object    // the constructor
+	inherited  map[string]bool // the names that every object has
 
-	run *run // the one that is on now
+	run   *run  // the one that is on now
+	clock clock // of that
 }
 
 // newSandbox makes a runtime for the program. Nothing of the script runs yet.
@@ -76,6 +81,10 @@ func newSandbox(p *program) (*sandbox, error) {
 		return nil, err
 	}
 	o := made.(*goja.Object)
+	s.inherited = make(map[string]bool)
+	for _, name := range s.rt.NewObject().Prototype().GetOwnPropertyNames() {
+		s.inherited[name] = true
+	}
 	s.words, s.uint8Array = o.Get("words").(*goja.Object), o.Get("uint8Array").(*goja.Object)
 	s.collect = s.rt.ToValue(func(c goja.FunctionCall) goja.Value {
 		s.export = c.Argument(0)
@@ -110,11 +119,18 @@ func newSandbox(p *program) (*sandbox, error) {
 	if !ok {
 		return nil, errors.New("the sandbox lacks a function")
 	}
+	if _, err := s.freeze(goja.Undefined(), s.collect); err != nil { // scripts can name it
+		return nil, err
+	}
 	return s, nil
 }
 
-// evaluate runs the script's top level afresh and returns its default export.
+// evaluate runs the script's top level afresh and returns its default export. If the
+// top level holds no state it does so once.
 func (s *sandbox) evaluate() (goja.Callable, error) {
+	if s.script != nil {
+		return s.script, nil
+	}
 	s.export = goja.Undefined()
 	if _, err := s.module(goja.Undefined(), s.collect); err != nil {
 		return nil, err
@@ -122,6 +138,9 @@ func (s *sandbox) evaluate() (goja.Callable, error) {
 	f, ok := goja.AssertFunction(s.export)
 	if !ok {
 		return nil, errors.New("the default export is not a function: write `export default function (event, ctx) { ... }`")
+	}
+	if s.run.program.stateless {
+		s.script = f
 	}
 	return f, nil
 }
@@ -136,12 +155,14 @@ func (p *program) sandbox() (*sandbox, error) {
 	}
 }
 
-// keep puts a sandbox back for the next event.
-func (p *program) keep(s *sandbox) {
+// keep puts a sandbox back for the next event, unless there are enough.
+func (p *program) keep(s *sandbox) bool {
 	s.run, s.export = nil, nil
 	select {
 	case p.idle <- s:
+		return true
 	default:
+		return false
 	}
 }
 

@@ -109,6 +109,7 @@
   }
   freeze(words);
   freeze(globalThis);
+  frozen.clear(); // what is returned keeps this scope
 
   function show(v) {
     if (typeof v === "string") return v;

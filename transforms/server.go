@@ -131,8 +131,8 @@ func (s *server) begin(h *hop, id uint64, req *pb.RunRequest) {
 		return
 	}
 	now := time.Now()
-	j.end = now.Add(req.GetBudget().AsDuration())
-	patience := now.Add(min(req.GetPatience().AsDuration(), req.GetBudget().AsDuration()))
+	j.end = now.Add(time.Duration(req.GetBudget()))
+	patience := now.Add(time.Duration(min(req.GetPatience(), req.GetBudget())))
 	s.turns.begin(req.GetAlone(), patience, j.run, func() {
 		j.answer(failedFor(pb.Reason_REASON_QUEUED, "other scripts took all the time there was"))
 	})
@@ -178,7 +178,7 @@ func (j *job) outcome() (out *pb.RunResponse) {
 
 // limit is how long the script may run from now on.
 func (j *job) limit() time.Duration {
-	return min(j.req.GetTimeout().AsDuration(), time.Until(j.end))
+	return min(time.Duration(j.req.GetTimeout()), time.Until(j.end))
 }
 
 // answer ends the run for the host. Only the first answer counts.

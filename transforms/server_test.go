@@ -18,7 +18,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/hookline/hookline/core"
 	"github.com/hookline/hookline/plugins/host"
@@ -230,7 +229,7 @@ func (d direct) run(t testing.TB, req *pb.RunRequest) *pb.RunResponse {
 	if req.GetBody() == nil {
 		req.Body = []byte("{}")
 	}
-	if req.GetPatience() == nil {
+	if req.GetPatience() == 0 {
 		req.Patience = req.GetBudget()
 	}
 	out, _, err := d.runs.run(context.Background(), req)
@@ -349,7 +348,7 @@ func TestQueue(t *testing.T) {
 	load(t, d.server, "x", `export default () => 1;`)
 	load(t, d.server, "loop", `export default () => { for (;;) {} };`)
 	run := func(id string, timeout, budget time.Duration) *pb.RunResponse {
-		return d.run(t, &pb.RunRequest{ScriptId: id, Timeout: durationpb.New(timeout), Budget: durationpb.New(budget)})
+		return d.run(t, &pb.RunRequest{ScriptId: id, Timeout: int64(timeout), Budget: int64(budget)})
 	}
 	var loops sync.WaitGroup
 	for range d.turns.total {
@@ -378,7 +377,7 @@ func (d direct) free() int {
 func TestStuck(t *testing.T) {
 	d := newDirect(t, nil)
 	load(t, d.server, "x", "export default () => String(3n ** 8000000n).length;")
-	out := d.run(t, &pb.RunRequest{ScriptId: "x", Timeout: durationpb.New(time.Millisecond), Budget: durationpb.New(time.Second)})
+	out := d.run(t, &pb.RunRequest{ScriptId: "x", Timeout: int64(time.Millisecond), Budget: int64(time.Second)})
 	if out.GetFailure().GetReason() != pb.Reason_REASON_STUCK {
 		t.Fatal(out)
 	}
@@ -387,7 +386,7 @@ func TestStuck(t *testing.T) {
 func TestLogsAreCapped(t *testing.T) {
 	d := newDirect(t, nil)
 	load(t, d.server, "x", `export default (e, ctx) => { for (let i = 0; i < 1e5; i++) ctx.log('0123456789'); return 1; };`)
-	out := d.run(t, &pb.RunRequest{ScriptId: "x", Timeout: durationpb.New(10 * time.Second), Budget: durationpb.New(10 * time.Second)})
+	out := d.run(t, &pb.RunRequest{ScriptId: "x", Timeout: int64(10 * time.Second), Budget: int64(10 * time.Second)})
 	if len(out.GetMessages()) != 1 {
 		t.Fatal(out.GetFailure())
 	}
@@ -424,8 +423,8 @@ func BenchmarkRun(b *testing.B) {
 	d := newDirect(b, nil)
 	load(b, d.server, "x", benchScript)
 	req := &pb.RunRequest{
-		ScriptId: "x", Timeout: durationpb.New(time.Minute), Budget: durationpb.New(time.Minute), Body: []byte(benchBody), Kind: "update",
-		DeliveryId: "0190b4f4-0000-7000-8000-000000000001", ReceivedAt: timestamppb.Now(),
+		ScriptId: "x", Timeout: int64(time.Minute), Budget: int64(time.Minute), Body: []byte(benchBody), Kind: "update",
+		DeliveryId: "0190b4f4-0000-7000-8000-000000000001", ReceivedAt: time.Now().UnixNano(),
 	}
 	b.ReportAllocs()
 	for b.Loop() {
@@ -502,7 +501,8 @@ func TestHostCall(t *testing.T) {
 		expired := make(chan struct{})
 		d.turns.begin(alone, j.end, func() bool {
 			defer close(finished)
-			j.clock = startClock(timeout, func() { close(expired) }, func() {})
+			j.clock = &clock{}
+			j.clock.start(cut{expiry: expired}, timeout)
 			var v []byte
 			v, err = (&run{job: j}).call(methodTrialKit, []byte(path))
 			value = string(v)
@@ -527,7 +527,7 @@ func TestHostCall(t *testing.T) {
 		}
 	}
 	// All processors would be taken.
-	if out := d.run(t, &pb.RunRequest{ScriptId: "x", Timeout: durationpb.New(5 * time.Second), Budget: durationpb.New(10 * time.Second)}); len(out.GetMessages()) != 1 {
+	if out := d.run(t, &pb.RunRequest{ScriptId: "x", Timeout: int64(5 * time.Second), Budget: int64(10 * time.Second)}); len(out.GetMessages()) != 1 {
 		t.Errorf("a run beside them: %v", out)
 	}
 	time.AfterFunc(100*time.Millisecond, func() { close(answer) }) // longer than their own time
@@ -545,6 +545,12 @@ func TestHostCall(t *testing.T) {
 	}
 }
 
+// cut is closed when its time is over.
+type cut struct{ expiry chan struct{} }
+
+func (c cut) expired() { close(c.expiry) }
+func (c cut) stuck()   {}
+
 // loop is a stream whose calls the host answers at once.
 type loop struct {
 	grpc.BidiStreamingServer[pb.StreamRequest, pb.StreamResponse]
@@ -556,7 +562,7 @@ func (l *loop) Send(f *pb.StreamResponse) error {
 	go func() {
 		ctx, cancel := context.WithDeadline(context.Background(), l.j.end)
 		defer cancel()
-		value, failure := l.d.runs.ask(&flight{ctx: ctx, hook: "demo"}, f.GetCall())
+		value, failure := l.d.runs.ask(ctx, "demo", f.GetCall())
 		r := &pb.CallResult{Call: f.GetCall().GetCall(), Outcome: &pb.CallResult_Value{Value: value}}
 		if failure != nil {
 			r.Outcome = &pb.CallResult_Failure{Failure: failure}
@@ -567,11 +573,11 @@ func (l *loop) Send(f *pb.StreamResponse) error {
 }
 
 func TestNoTrialKit(t *testing.T) {
-	_, failure := (&running{}).ask(&flight{hook: "demo"}, &pb.HostCall{Method: methodTrialKit})
+	_, failure := (&running{}).ask(t.Context(), "demo", &pb.HostCall{Method: methodTrialKit})
 	if failure.GetCode() != "unavailable" || failure.GetText() != "hook demo has no [hooks.demo.trialkit]" {
 		t.Errorf("%v", failure)
 	}
-	if _, failure = (&running{}).ask(&flight{}, &pb.HostCall{Method: "shell"}); failure.GetCode() != "unknown" {
+	if _, failure = (&running{}).ask(t.Context(), "", &pb.HostCall{Method: "shell"}); failure.GetCode() != "unknown" {
 		t.Errorf("%v", failure)
 	}
 }

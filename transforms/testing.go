@@ -14,7 +14,6 @@ import (
 
 	"github.com/dop251/goja"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/hookline/hookline/core"
 	pb "github.com/hookline/hookline/transforms/transformpb"
@@ -98,11 +97,11 @@ func (b *bench) begin(c goja.FunctionCall) goja.Value {
 		}
 	}
 	if with.Ctx.Now != nil {
-		req.ReceivedAt = timestamppb.New(*with.Ctx.Now)
+		req.ReceivedAt = with.Ctx.Now.UnixNano()
 	}
 	program := *b.outer.program
 	program.given = &given{tables: program.given.tables, secrets: with.Secrets, answers: answers}
-	inner := &run{job: b.outer.job, program: &program, sandbox: s, req: req, now: req.GetReceivedAt().AsTime()}
+	inner := &run{job: b.outer.job, program: &program, sandbox: s, req: req, now: time.Unix(0, req.GetReceivedAt()).UTC()}
 	first, err := s.decode(body, req.GetRefuseBigIntegers())
 	if err != nil {
 		panic(s.rt.NewTypeError("the event cannot be read: %s", err.Error()))

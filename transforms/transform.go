@@ -9,8 +9,6 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/types/known/durationpb"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/hookline/hookline/core"
 	pb "github.com/hookline/hookline/transforms/transformpb"
@@ -83,9 +81,9 @@ func (t *Transform) Transform(ctx context.Context, ev *core.Event, route *core.R
 		ScriptId: t.req.GetScriptId(),
 		Body:     ev.Body, Record: record, Kind: string(ev.Kind),
 		Hook: ev.Hook.Name, Study: ev.Hook.Study, Stage: string(ev.Hook.Stage), Route: route.Name,
-		EventId: ev.ID, DeliveryId: deliveryID, Ref: ev.Ref, ReceivedAt: timestamppb.New(ev.ReceivedAt),
+		EventId: ev.ID, DeliveryId: deliveryID, Ref: ev.Ref, ReceivedAt: ev.ReceivedAt.UnixNano(),
 	}
-	req.Timeout = durationpb.New(t.script.Timeout)
+	req.Timeout = int64(t.script.Timeout)
 	req.RefuseBigIntegers = t.script.RefuseBigIntegers
 	w := where{route.Name, ev.ID, deliveryID}
 	reloaded := false
@@ -108,7 +106,7 @@ func (t *Transform) Transform(ctx context.Context, ev *core.Event, route *core.R
 		if req.GetAlone() {
 			patience = budget // others that were lost with it may be before it
 		}
-		req.Budget, req.Patience = durationpb.New(budget), durationpb.New(min(budget, patience))
+		req.Budget, req.Patience = int64(budget), int64(min(budget, patience))
 		out, alone, err := client.run(ctx, req)
 		reason := out.GetFailure().GetReason()
 		switch {

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/dop251/goja"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/hookline/hookline/core"
 	"github.com/hookline/hookline/transforms"
@@ -88,7 +87,7 @@ func inProcess(script transforms.Script, callers int) (shape func([]byte) ([]byt
 	return func(body []byte) ([]byte, error) {
 		out := local.Run(&pb.RunRequest{
 			Body: body, Kind: string(core.Insert), Hook: benchHook, Study: benchStudy, Stage: benchStage, Route: benchHook,
-			EventId: benchEvent, DeliveryId: benchDelivery, Ref: benchRef, ReceivedAt: timestamppb.Now(),
+			EventId: benchEvent, DeliveryId: benchDelivery, Ref: benchRef, ReceivedAt: time.Now().UnixNano(),
 		})
 		if f := out.GetFailure(); f != nil || len(out.GetMessages()) != 1 {
 			return nil, fmt.Errorf("the script failed: %s", f.GetText())
@@ -125,8 +124,8 @@ func inChild(spec *scriptSpec, script transforms.Script) (shape func([]byte) ([]
 }
 
 // newRuntimes is the usual way with goja: the script is compiled once, and each
-// event has a runtime of its own, with the same ctx as Hookline's but nothing
-// frozen, no clock and no limits.
+// event has a runtime of its own, with what Hookline's ctx says of the event, a
+// console and a time limit; but nothing is frozen, and nothing else is limited.
 func newRuntimes(path string) (func([]byte) ([]byte, error), error) {
 	source, err := os.ReadFile(path)
 	if err != nil {
@@ -141,6 +140,8 @@ return JSON.stringify(transform(JSON.parse(body), ctx)); })`, false)
 	}
 	return func(body []byte) ([]byte, error) {
 		rt := goja.New()
+		limit := time.AfterFunc(callTimeout, func() { rt.Interrupt("the script did not end in time") })
+		defer limit.Stop()
 		v, err := rt.RunProgram(program)
 		if err != nil {
 			return nil, err
@@ -159,6 +160,15 @@ return JSON.stringify(transform(JSON.parse(body), ctx)); })`, false)
 			if err := ctx.Set(name, value); err != nil {
 				return nil, err
 			}
+		}
+		console := rt.NewObject()
+		for _, name := range []string{"log", "info", "warn", "error", "debug"} {
+			if err := console.Set(name, said); err != nil {
+				return nil, err
+			}
+		}
+		if err := rt.Set("console", console); err != nil {
+			return nil, err
 		}
 		out, err := transform(goja.Undefined(), rt.ToValue(string(body)), ctx)
 		if err != nil {

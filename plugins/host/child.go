@@ -493,6 +493,8 @@ func Prepare(cmd *exec.Cmd) (closePipe func(), err error) {
 func DialOptions() []grpc.DialOption {
 	return []grpc.DialOption{
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(plugins.MaxMessage), grpc.MaxCallSendMsgSize(plugins.MaxMessage)),
+		grpc.WithInitialWindowSize(plugins.Window),
+		grpc.WithInitialConnWindowSize(plugins.Window),
 		grpc.WithIdleTimeout(0), // an idle connection is not a dead child
 		grpc.WithDisableServiceConfig(),
 		grpc.WithDisableRetry(), // whether to try again is the core's to decide

@@ -13,7 +13,6 @@ import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
-	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -1264,28 +1263,30 @@ func (*UnloadResponse) Descriptor() ([]byte, []int) {
 type RunRequest struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	ScriptId string                 `protobuf:"bytes,1,opt,name=script_id,json=scriptId,proto3" json:"script_id,omitempty"`
-	// The script's own time.
-	Timeout *durationpb.Duration `protobuf:"bytes,2,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// The script's own time. Times are numbers of nanoseconds: as messages of their own
+	// they would be a good part of what the hop costs.
+	Timeout int64 `protobuf:"varint,2,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	// The time for everything: waiting for a turn, running, calls to the host.
-	Budget *durationpb.Duration `protobuf:"bytes,3,opt,name=budget,proto3" json:"budget,omitempty"`
+	Budget int64 `protobuf:"varint,3,opt,name=budget,proto3" json:"budget,omitempty"`
 	// The event's body, JSON as it was sent.
-	Body       []byte                 `protobuf:"bytes,4,opt,name=body,proto3" json:"body,omitempty"`
-	Kind       string                 `protobuf:"bytes,5,opt,name=kind,proto3" json:"kind,omitempty"`
-	Hook       string                 `protobuf:"bytes,6,opt,name=hook,proto3" json:"hook,omitempty"`
-	Study      string                 `protobuf:"bytes,7,opt,name=study,proto3" json:"study,omitempty"`
-	Stage      string                 `protobuf:"bytes,8,opt,name=stage,proto3" json:"stage,omitempty"`
-	Route      string                 `protobuf:"bytes,9,opt,name=route,proto3" json:"route,omitempty"`
-	EventId    string                 `protobuf:"bytes,10,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
-	DeliveryId string                 `protobuf:"bytes,11,opt,name=delivery_id,json=deliveryId,proto3" json:"delivery_id,omitempty"`
-	Ref        string                 `protobuf:"bytes,12,opt,name=ref,proto3" json:"ref,omitempty"`
-	ReceivedAt *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=received_at,json=receivedAt,proto3" json:"received_at,omitempty"`
+	Body       []byte `protobuf:"bytes,4,opt,name=body,proto3" json:"body,omitempty"`
+	Kind       string `protobuf:"bytes,5,opt,name=kind,proto3" json:"kind,omitempty"`
+	Hook       string `protobuf:"bytes,6,opt,name=hook,proto3" json:"hook,omitempty"`
+	Study      string `protobuf:"bytes,7,opt,name=study,proto3" json:"study,omitempty"`
+	Stage      string `protobuf:"bytes,8,opt,name=stage,proto3" json:"stage,omitempty"`
+	Route      string `protobuf:"bytes,9,opt,name=route,proto3" json:"route,omitempty"`
+	EventId    string `protobuf:"bytes,10,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
+	DeliveryId string `protobuf:"bytes,11,opt,name=delivery_id,json=deliveryId,proto3" json:"delivery_id,omitempty"`
+	Ref        string `protobuf:"bytes,12,opt,name=ref,proto3" json:"ref,omitempty"`
+	// Since 1970-01-01T00:00Z.
+	ReceivedAt int64 `protobuf:"varint,13,opt,name=received_at,json=receivedAt,proto3" json:"received_at,omitempty"`
 	// Refuse an event with a number that JavaScript would round, instead of making
 	// it a string.
 	RefuseBigIntegers bool `protobuf:"varint,14,opt,name=refuse_big_integers,json=refuseBigIntegers,proto3" json:"refuse_big_integers,omitempty"`
 	// No other script runs at the same time: whatever happens is this one's doing.
 	Alone bool `protobuf:"varint,15,opt,name=alone,proto3" json:"alone,omitempty"`
 	// How long it may wait until it begins, within the budget.
-	Patience *durationpb.Duration `protobuf:"bytes,16,opt,name=patience,proto3" json:"patience,omitempty"`
+	Patience int64 `protobuf:"varint,16,opt,name=patience,proto3" json:"patience,omitempty"`
 	// The record that the event is about, JSON as TrialKit gave it; empty: the
 	// route does not enrich.
 	Record        []byte `protobuf:"bytes,17,opt,name=record,proto3" json:"record,omitempty"`
@@ -1330,18 +1331,18 @@ func (x *RunRequest) GetScriptId() string {
 	return ""
 }
 
-func (x *RunRequest) GetTimeout() *durationpb.Duration {
+func (x *RunRequest) GetTimeout() int64 {
 	if x != nil {
 		return x.Timeout
 	}
-	return nil
+	return 0
 }
 
-func (x *RunRequest) GetBudget() *durationpb.Duration {
+func (x *RunRequest) GetBudget() int64 {
 	if x != nil {
 		return x.Budget
 	}
-	return nil
+	return 0
 }
 
 func (x *RunRequest) GetBody() []byte {
@@ -1407,11 +1408,11 @@ func (x *RunRequest) GetRef() string {
 	return ""
 }
 
-func (x *RunRequest) GetReceivedAt() *timestamppb.Timestamp {
+func (x *RunRequest) GetReceivedAt() int64 {
 	if x != nil {
 		return x.ReceivedAt
 	}
-	return nil
+	return 0
 }
 
 func (x *RunRequest) GetRefuseBigIntegers() bool {
@@ -1428,11 +1429,11 @@ func (x *RunRequest) GetAlone() bool {
 	return false
 }
 
-func (x *RunRequest) GetPatience() *durationpb.Duration {
+func (x *RunRequest) GetPatience() int64 {
 	if x != nil {
 		return x.Patience
 	}
-	return nil
+	return 0
 }
 
 func (x *RunRequest) GetRecord() []byte {
@@ -1710,7 +1711,7 @@ var File_transforms_transformpb_transform_proto protoreflect.FileDescriptor
 
 const file_transforms_transformpb_transform_proto_rawDesc = "" +
 	"\n" +
-	"&transforms/transformpb/transform.proto\x12\x1ahookline.transform.v1alpha\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"*\n" +
+	"&transforms/transformpb/transform.proto\x12\x1ahookline.transform.v1alpha\x1a\x1egoogle/protobuf/duration.proto\"*\n" +
 	"\x10ConfigureRequest\x12\x16\n" +
 	"\x06memory\x18\x01 \x01(\x04R\x06memory\"\x13\n" +
 	"\x11ConfigureResponse\"\xac\x01\n" +
@@ -1790,12 +1791,12 @@ const file_transforms_transformpb_transform_proto_rawDesc = "" +
 	"\x04file\x18\x05 \x01(\tR\x04file\",\n" +
 	"\rUnloadRequest\x12\x1b\n" +
 	"\tscript_id\x18\x01 \x01(\tR\bscriptId\"\x10\n" +
-	"\x0eUnloadResponse\"\xaf\x04\n" +
+	"\x0eUnloadResponse\"\xc2\x03\n" +
 	"\n" +
 	"RunRequest\x12\x1b\n" +
-	"\tscript_id\x18\x01 \x01(\tR\bscriptId\x123\n" +
-	"\atimeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x121\n" +
-	"\x06budget\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x06budget\x12\x12\n" +
+	"\tscript_id\x18\x01 \x01(\tR\bscriptId\x12\x18\n" +
+	"\atimeout\x18\x02 \x01(\x03R\atimeout\x12\x16\n" +
+	"\x06budget\x18\x03 \x01(\x03R\x06budget\x12\x12\n" +
 	"\x04body\x18\x04 \x01(\fR\x04body\x12\x12\n" +
 	"\x04kind\x18\x05 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04hook\x18\x06 \x01(\tR\x04hook\x12\x14\n" +
@@ -1806,12 +1807,12 @@ const file_transforms_transformpb_transform_proto_rawDesc = "" +
 	" \x01(\tR\aeventId\x12\x1f\n" +
 	"\vdelivery_id\x18\v \x01(\tR\n" +
 	"deliveryId\x12\x10\n" +
-	"\x03ref\x18\f \x01(\tR\x03ref\x12;\n" +
-	"\vreceived_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"\x03ref\x18\f \x01(\tR\x03ref\x12\x1f\n" +
+	"\vreceived_at\x18\r \x01(\x03R\n" +
 	"receivedAt\x12.\n" +
 	"\x13refuse_big_integers\x18\x0e \x01(\bR\x11refuseBigIntegers\x12\x14\n" +
-	"\x05alone\x18\x0f \x01(\bR\x05alone\x125\n" +
-	"\bpatience\x18\x10 \x01(\v2\x19.google.protobuf.DurationR\bpatience\x12\x16\n" +
+	"\x05alone\x18\x0f \x01(\bR\x05alone\x12\x1a\n" +
+	"\bpatience\x18\x10 \x01(\x03R\bpatience\x12\x16\n" +
 	"\x06record\x18\x11 \x01(\fR\x06record\"\x91\x02\n" +
 	"\vRunResponse\x12?\n" +
 	"\bmessages\x18\x01 \x03(\v2#.hookline.transform.v1alpha.ContentR\bmessages\x124\n" +
@@ -1865,38 +1866,37 @@ func file_transforms_transformpb_transform_proto_rawDescGZIP() []byte {
 var file_transforms_transformpb_transform_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
 var file_transforms_transformpb_transform_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_transforms_transformpb_transform_proto_goTypes = []any{
-	(Reason)(0),                   // 0: hookline.transform.v1alpha.Reason
-	(*ConfigureRequest)(nil),      // 1: hookline.transform.v1alpha.ConfigureRequest
-	(*ConfigureResponse)(nil),     // 2: hookline.transform.v1alpha.ConfigureResponse
-	(*StreamRequest)(nil),         // 3: hookline.transform.v1alpha.StreamRequest
-	(*StreamResponse)(nil),        // 4: hookline.transform.v1alpha.StreamResponse
-	(*HostCall)(nil),              // 5: hookline.transform.v1alpha.HostCall
-	(*CallResult)(nil),            // 6: hookline.transform.v1alpha.CallResult
-	(*CallFailure)(nil),           // 7: hookline.transform.v1alpha.CallFailure
-	(*BundleRequest)(nil),         // 8: hookline.transform.v1alpha.BundleRequest
-	(*BundleResponse)(nil),        // 9: hookline.transform.v1alpha.BundleResponse
-	(*ProvideRequest)(nil),        // 10: hookline.transform.v1alpha.ProvideRequest
-	(*ProvideResponse)(nil),       // 11: hookline.transform.v1alpha.ProvideResponse
-	(*WithdrawRequest)(nil),       // 12: hookline.transform.v1alpha.WithdrawRequest
-	(*WithdrawResponse)(nil),      // 13: hookline.transform.v1alpha.WithdrawResponse
-	(*LoadRequest)(nil),           // 14: hookline.transform.v1alpha.LoadRequest
-	(*Answers)(nil),               // 15: hookline.transform.v1alpha.Answers
-	(*LoadResponse)(nil),          // 16: hookline.transform.v1alpha.LoadResponse
-	(*Problem)(nil),               // 17: hookline.transform.v1alpha.Problem
-	(*UnloadRequest)(nil),         // 18: hookline.transform.v1alpha.UnloadRequest
-	(*UnloadResponse)(nil),        // 19: hookline.transform.v1alpha.UnloadResponse
-	(*RunRequest)(nil),            // 20: hookline.transform.v1alpha.RunRequest
-	(*RunResponse)(nil),           // 21: hookline.transform.v1alpha.RunResponse
-	(*Content)(nil),               // 22: hookline.transform.v1alpha.Content
-	(*Word)(nil),                  // 23: hookline.transform.v1alpha.Word
-	(*Failure)(nil),               // 24: hookline.transform.v1alpha.Failure
-	nil,                           // 25: hookline.transform.v1alpha.BundleRequest.ModulesEntry
-	nil,                           // 26: hookline.transform.v1alpha.LoadRequest.LookupsEntry
-	nil,                           // 27: hookline.transform.v1alpha.LoadRequest.SecretsEntry
-	nil,                           // 28: hookline.transform.v1alpha.Answers.TrialkitEntry
-	nil,                           // 29: hookline.transform.v1alpha.Content.HeadersEntry
-	(*durationpb.Duration)(nil),   // 30: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 31: google.protobuf.Timestamp
+	(Reason)(0),                 // 0: hookline.transform.v1alpha.Reason
+	(*ConfigureRequest)(nil),    // 1: hookline.transform.v1alpha.ConfigureRequest
+	(*ConfigureResponse)(nil),   // 2: hookline.transform.v1alpha.ConfigureResponse
+	(*StreamRequest)(nil),       // 3: hookline.transform.v1alpha.StreamRequest
+	(*StreamResponse)(nil),      // 4: hookline.transform.v1alpha.StreamResponse
+	(*HostCall)(nil),            // 5: hookline.transform.v1alpha.HostCall
+	(*CallResult)(nil),          // 6: hookline.transform.v1alpha.CallResult
+	(*CallFailure)(nil),         // 7: hookline.transform.v1alpha.CallFailure
+	(*BundleRequest)(nil),       // 8: hookline.transform.v1alpha.BundleRequest
+	(*BundleResponse)(nil),      // 9: hookline.transform.v1alpha.BundleResponse
+	(*ProvideRequest)(nil),      // 10: hookline.transform.v1alpha.ProvideRequest
+	(*ProvideResponse)(nil),     // 11: hookline.transform.v1alpha.ProvideResponse
+	(*WithdrawRequest)(nil),     // 12: hookline.transform.v1alpha.WithdrawRequest
+	(*WithdrawResponse)(nil),    // 13: hookline.transform.v1alpha.WithdrawResponse
+	(*LoadRequest)(nil),         // 14: hookline.transform.v1alpha.LoadRequest
+	(*Answers)(nil),             // 15: hookline.transform.v1alpha.Answers
+	(*LoadResponse)(nil),        // 16: hookline.transform.v1alpha.LoadResponse
+	(*Problem)(nil),             // 17: hookline.transform.v1alpha.Problem
+	(*UnloadRequest)(nil),       // 18: hookline.transform.v1alpha.UnloadRequest
+	(*UnloadResponse)(nil),      // 19: hookline.transform.v1alpha.UnloadResponse
+	(*RunRequest)(nil),          // 20: hookline.transform.v1alpha.RunRequest
+	(*RunResponse)(nil),         // 21: hookline.transform.v1alpha.RunResponse
+	(*Content)(nil),             // 22: hookline.transform.v1alpha.Content
+	(*Word)(nil),                // 23: hookline.transform.v1alpha.Word
+	(*Failure)(nil),             // 24: hookline.transform.v1alpha.Failure
+	nil,                         // 25: hookline.transform.v1alpha.BundleRequest.ModulesEntry
+	nil,                         // 26: hookline.transform.v1alpha.LoadRequest.LookupsEntry
+	nil,                         // 27: hookline.transform.v1alpha.LoadRequest.SecretsEntry
+	nil,                         // 28: hookline.transform.v1alpha.Answers.TrialkitEntry
+	nil,                         // 29: hookline.transform.v1alpha.Content.HeadersEntry
+	(*durationpb.Duration)(nil), // 30: google.protobuf.Duration
 }
 var file_transforms_transformpb_transform_proto_depIdxs = []int32{
 	20, // 0: hookline.transform.v1alpha.StreamRequest.begin:type_name -> hookline.transform.v1alpha.RunRequest
@@ -1913,35 +1913,31 @@ var file_transforms_transformpb_transform_proto_depIdxs = []int32{
 	15, // 11: hookline.transform.v1alpha.LoadRequest.answers:type_name -> hookline.transform.v1alpha.Answers
 	28, // 12: hookline.transform.v1alpha.Answers.trialkit:type_name -> hookline.transform.v1alpha.Answers.TrialkitEntry
 	17, // 13: hookline.transform.v1alpha.LoadResponse.problems:type_name -> hookline.transform.v1alpha.Problem
-	30, // 14: hookline.transform.v1alpha.RunRequest.timeout:type_name -> google.protobuf.Duration
-	30, // 15: hookline.transform.v1alpha.RunRequest.budget:type_name -> google.protobuf.Duration
-	31, // 16: hookline.transform.v1alpha.RunRequest.received_at:type_name -> google.protobuf.Timestamp
-	30, // 17: hookline.transform.v1alpha.RunRequest.patience:type_name -> google.protobuf.Duration
-	22, // 18: hookline.transform.v1alpha.RunResponse.messages:type_name -> hookline.transform.v1alpha.Content
-	23, // 19: hookline.transform.v1alpha.RunResponse.skip:type_name -> hookline.transform.v1alpha.Word
-	23, // 20: hookline.transform.v1alpha.RunResponse.reject:type_name -> hookline.transform.v1alpha.Word
-	24, // 21: hookline.transform.v1alpha.RunResponse.failure:type_name -> hookline.transform.v1alpha.Failure
-	29, // 22: hookline.transform.v1alpha.Content.headers:type_name -> hookline.transform.v1alpha.Content.HeadersEntry
-	0,  // 23: hookline.transform.v1alpha.Failure.reason:type_name -> hookline.transform.v1alpha.Reason
-	8,  // 24: hookline.transform.v1alpha.TransformService.Bundle:input_type -> hookline.transform.v1alpha.BundleRequest
-	10, // 25: hookline.transform.v1alpha.TransformService.Provide:input_type -> hookline.transform.v1alpha.ProvideRequest
-	12, // 26: hookline.transform.v1alpha.TransformService.Withdraw:input_type -> hookline.transform.v1alpha.WithdrawRequest
-	14, // 27: hookline.transform.v1alpha.TransformService.Load:input_type -> hookline.transform.v1alpha.LoadRequest
-	18, // 28: hookline.transform.v1alpha.TransformService.Unload:input_type -> hookline.transform.v1alpha.UnloadRequest
-	1,  // 29: hookline.transform.v1alpha.TransformService.Configure:input_type -> hookline.transform.v1alpha.ConfigureRequest
-	3,  // 30: hookline.transform.v1alpha.TransformService.Stream:input_type -> hookline.transform.v1alpha.StreamRequest
-	9,  // 31: hookline.transform.v1alpha.TransformService.Bundle:output_type -> hookline.transform.v1alpha.BundleResponse
-	11, // 32: hookline.transform.v1alpha.TransformService.Provide:output_type -> hookline.transform.v1alpha.ProvideResponse
-	13, // 33: hookline.transform.v1alpha.TransformService.Withdraw:output_type -> hookline.transform.v1alpha.WithdrawResponse
-	16, // 34: hookline.transform.v1alpha.TransformService.Load:output_type -> hookline.transform.v1alpha.LoadResponse
-	19, // 35: hookline.transform.v1alpha.TransformService.Unload:output_type -> hookline.transform.v1alpha.UnloadResponse
-	2,  // 36: hookline.transform.v1alpha.TransformService.Configure:output_type -> hookline.transform.v1alpha.ConfigureResponse
-	4,  // 37: hookline.transform.v1alpha.TransformService.Stream:output_type -> hookline.transform.v1alpha.StreamResponse
-	31, // [31:38] is the sub-list for method output_type
-	24, // [24:31] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	22, // 14: hookline.transform.v1alpha.RunResponse.messages:type_name -> hookline.transform.v1alpha.Content
+	23, // 15: hookline.transform.v1alpha.RunResponse.skip:type_name -> hookline.transform.v1alpha.Word
+	23, // 16: hookline.transform.v1alpha.RunResponse.reject:type_name -> hookline.transform.v1alpha.Word
+	24, // 17: hookline.transform.v1alpha.RunResponse.failure:type_name -> hookline.transform.v1alpha.Failure
+	29, // 18: hookline.transform.v1alpha.Content.headers:type_name -> hookline.transform.v1alpha.Content.HeadersEntry
+	0,  // 19: hookline.transform.v1alpha.Failure.reason:type_name -> hookline.transform.v1alpha.Reason
+	8,  // 20: hookline.transform.v1alpha.TransformService.Bundle:input_type -> hookline.transform.v1alpha.BundleRequest
+	10, // 21: hookline.transform.v1alpha.TransformService.Provide:input_type -> hookline.transform.v1alpha.ProvideRequest
+	12, // 22: hookline.transform.v1alpha.TransformService.Withdraw:input_type -> hookline.transform.v1alpha.WithdrawRequest
+	14, // 23: hookline.transform.v1alpha.TransformService.Load:input_type -> hookline.transform.v1alpha.LoadRequest
+	18, // 24: hookline.transform.v1alpha.TransformService.Unload:input_type -> hookline.transform.v1alpha.UnloadRequest
+	1,  // 25: hookline.transform.v1alpha.TransformService.Configure:input_type -> hookline.transform.v1alpha.ConfigureRequest
+	3,  // 26: hookline.transform.v1alpha.TransformService.Stream:input_type -> hookline.transform.v1alpha.StreamRequest
+	9,  // 27: hookline.transform.v1alpha.TransformService.Bundle:output_type -> hookline.transform.v1alpha.BundleResponse
+	11, // 28: hookline.transform.v1alpha.TransformService.Provide:output_type -> hookline.transform.v1alpha.ProvideResponse
+	13, // 29: hookline.transform.v1alpha.TransformService.Withdraw:output_type -> hookline.transform.v1alpha.WithdrawResponse
+	16, // 30: hookline.transform.v1alpha.TransformService.Load:output_type -> hookline.transform.v1alpha.LoadResponse
+	19, // 31: hookline.transform.v1alpha.TransformService.Unload:output_type -> hookline.transform.v1alpha.UnloadResponse
+	2,  // 32: hookline.transform.v1alpha.TransformService.Configure:output_type -> hookline.transform.v1alpha.ConfigureResponse
+	4,  // 33: hookline.transform.v1alpha.TransformService.Stream:output_type -> hookline.transform.v1alpha.StreamResponse
+	27, // [27:34] is the sub-list for method output_type
+	20, // [20:27] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_transforms_transformpb_transform_proto_init() }
