@@ -124,7 +124,12 @@ func (t *Transform) Transform(ctx context.Context, ev *core.Event, route *core.R
 			if reason == pb.Reason_REASON_STUCK {
 				t.kill(client, w, "it did not obey its deadline")
 			}
-			return t.result(ctx, out, route, deliveryID)
+			shaped, err := t.result(ctx, out, route, deliveryID)
+			if script, ok := errors.AsType[*core.ScriptError](err); ok {
+				script.Logs = out.GetLogs()
+			}
+			shaped.Logs = out.GetLogs()
+			return shaped, err
 		case status.Code(err) == codes.DeadlineExceeded:
 			// The process as a whole hangs: nothing says that it is for this script.
 			t.engine.options.Log.Warn("the script process does not answer, it is killed", w.attrs(t)...)

@@ -329,12 +329,15 @@ func (t *trail) delivery(r row) {
 // deliveryEntry reads auditDeliveryColumns.
 func deliveryEntry(r row) AuditEntry {
 	n := len(r)
-	salt, reason, position := r.bytes(n-1), r.str(n-3), r.str(n-2)
+	salt, reason, position, logs := r.bytes(n-1), r.str(n-4), r.str(n-3), r.str(n-2)
 	e := AuditEntry{
 		Kind: auditDelivery, Event: r.str(auEvent), Delivery: r.str(auID), Route: r.str(auRoute),
-		Version: r.int(auVersion), State: r.str(auState), Code: r.str(auCode), Row: digest(nil, r[:n-3]...),
+		Version: r.int(auVersion), State: r.str(auState), Code: r.str(auCode), Row: digest(nil, r[:n-4]...),
 	}
-	if reason != "" || position != "" {
+	switch {
+	case logs != "":
+		e.Text = digest(salt, reason, position, logs)
+	case reason != "" || position != "": // as it was before there were logs
 		e.Text = digest(salt, reason, position)
 	}
 	return e
