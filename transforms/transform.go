@@ -173,7 +173,7 @@ func (t *Transform) struck(client *running, w where, why string) {
 	log := t.engine.options.Log.With(w.attrs(t)...)
 	log.Warn("a script has cost its process", "because", why)
 	if t.engine.strike(t, why) {
-		log.Error("the script is in quarantine: mend it and reload, or release it with `hookline transform release`")
+		log.Error("the script is in quarantine: " + wayOut)
 	}
 }
 

@@ -99,11 +99,11 @@ func openOffice(t *testing.T, change ...func(*admin.Options)) *office {
 		Status: func() admin.Status {
 			return admin.Status{Version: "1", Revision: "r", Journal: "memory", Hooks: []string{"demo"}, Routes: []string{}, Recalled: &admin.Recalled{Why: "bad"}, Quarantined: []admin.Quarantined{bad}}
 		},
-		Release: func(script string) []admin.Quarantined {
+		Release: func(_ context.Context, script string) ([]admin.Quarantined, error) {
 			f.mu.Lock()
 			defer f.mu.Unlock()
 			f.released = append(f.released, script)
-			return []admin.Quarantined{bad}
+			return []admin.Quarantined{bad}, nil
 		},
 		Alerts: func() admin.AlertList {
 			return admin.AlertList{Transport: "ops", Alerts: []admin.Alert{{Alert: "dead", Subject: "ehr", Refs: []string{"HK-1"}}}}

@@ -24,17 +24,18 @@ import (
 
 // The kinds of entries.
 const (
-	auditStart    = "start"    // of a chain; it names the heads of the others
-	auditEvent    = "event"    // came in
-	auditDelivery = "delivery" // changed: its newest version
-	auditAnswer   = "answer"   // to the caller
-	auditAct      = "act"      // of an operator
-	auditView     = "view"     // of contents
-	auditConfig   = "config"   // a set was accepted
-	auditLoad     = "load"     // of a set was refused
-	auditPrune    = "prune"    // of contents or events
-	auditCare     = "care"     // backup, vacuum
-	auditBefore   = "before"   // where the audit begins in an older journal
+	auditStart      = "start"      // of a chain; it names the heads of the others
+	auditEvent      = "event"      // came in
+	auditDelivery   = "delivery"   // changed: its newest version
+	auditAnswer     = "answer"     // to the caller
+	auditAct        = "act"        // of an operator
+	auditView       = "view"       // of contents
+	auditConfig     = "config"     // a set was accepted
+	auditLoad       = "load"       // of a set was refused
+	auditPrune      = "prune"      // of contents or events
+	auditCare       = "care"       // backup, vacuum
+	auditQuarantine = "quarantine" // of a script: begun by the daemon, ended as an operator asked for
+	auditBefore     = "before"     // where the audit begins in an older journal
 )
 
 // AuditEntry is one line of an audit row. Digests are SHA-256 in base64url.
@@ -55,6 +56,7 @@ type AuditEntry struct {
 	What     string `json:"what,omitempty"`
 	Node     string `json:"node,omitempty"`
 	Revision string `json:"revision,omitempty"`
+	Script   string `json:"script,omitempty"` // digest of the one in quarantine
 	// Row is the digest of the row's ids, states and times, Text that of its
 	// contents, which is salted.
 	Row  string `json:"row,omitempty"`

@@ -102,6 +102,11 @@ const (
 	qPruneEvent      query = "prune event"
 	qPruneKey        query = "prune key"
 
+	qQuarantines      query = "quarantines"
+	qQuarantinesOf    query = "quarantines of scripts"
+	qQuarantineInsert query = "quarantine insert"
+	qQuarantineDelete query = "quarantine delete"
+
 	qTraceEvent   query = "trace of event"
 	qTraceSent    query = "trace of messages"
 	qTraceRecord  query = "trace of snapshots"
@@ -405,7 +410,12 @@ var queries = map[query]string{
 	qTraceAuditAt: `select at from audit where seq >= $1 order by seq limit 1`,
 	qTraceSet: `select node, config_sha, scripts, at from accepted where revision = $1
 		order by case when at <= $2 then 0 else 1 end, abs(at - $2), seq desc limit 1`,
-	qTraceNextSet: `select revision, at from accepted where node = $1 and at > $2 and revision <> $3 order by seq limit 1`,
+	qTraceNextSet:  `select revision, at from accepted where node = $1 and at > $2 and revision <> $3 order by seq limit 1`,
+	qQuarantines:   `select sha, script, since, why from quarantines order by since`,
+	qQuarantinesOf: `select sha, script, since, why from quarantines where sha in {texts $1} order by since`,
+	qQuarantineInsert: `insert into quarantines (sha, script, since, why) values ($1, $2, $3, $4)
+		on conflict (sha) do nothing {returning sha}`,
+	qQuarantineDelete: `delete from quarantines where sha in {texts $1}`,
 	// SQLite takes a partial index only where its condition stands word for word.
 	qTroubles: `select d.route, e.ref, d.head, d.due_at, d.updated_at, d.ended_at
 		from (select seq, event_seq, route, state, head, due_at, updated_at, ended_at from deliveries

@@ -18,3 +18,11 @@ alter table deliveries add column logs text not null default '';
 -- These outlived what they may quote.
 update deliveries set reason = '', position = ''
   where (reason <> '' or position <> '') and event_seq in (select seq from events where (pruned & 2) <> 0);
+
+-- Scripts that are not run, by what they are: another version is another script.
+create table quarantines (
+  sha text primary key,
+  script text not null,
+  since integer not null,
+  why text not null
+);
