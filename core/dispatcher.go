@@ -34,6 +34,8 @@ type Shaped struct {
 	Messages []Content
 	Skip     *string // ctx.skip: nothing is to be sent
 	Reject   *string // ctx.reject: the entry is not acceptable; text for the user
+
+	Logs []string // of ctx.log; they may quote the record
 }
 
 // Content is what one message carries.
@@ -473,6 +475,7 @@ func (d *Dispatcher) shape(ctx context.Context, j *job) (out Outcome, ended bool
 		j.Shape = ShapeBody
 		return out, false
 	}
+	j.Logs = nil
 	ctx = WithReadSince(ctx, j.Event.ReceivedAt)
 	if out, ended = d.enrich(ctx, j); ended {
 		return out, true
@@ -484,6 +487,10 @@ func (d *Dispatcher) shape(ctx context.Context, j *job) (out Outcome, ended bool
 	start := time.Now()
 	shaped, err := j.route.Transformer.Transform(ctx, j.Event, j.route, j.ID, record)
 	took := time.Since(start)
+	j.Logs = shaped.Logs
+	if script, ok := errors.AsType[*ScriptError](err); ok {
+		j.Logs = script.Logs
+	}
 	defer func() {
 		code := out.Code
 		if code == JournalUnavailable {
@@ -522,7 +529,7 @@ func scriptFailed(err error) Outcome {
 	out := Outcome{State: StateDead, Code: TransformFailed}
 	var script *ScriptError
 	if errors.As(err, &script) {
-		out.Code, out.Position = script.Code, script.Position
+		out.Code, out.Position, out.Thrown = script.Code, script.Position, script.Text
 	}
 	if errors.As(err, &out.Clock); script != nil && script.Blameless || out.Clock != nil && out.Clock.caller {
 		out.State = StateWaiting
@@ -597,7 +604,7 @@ func (d *Dispatcher) send(ctx context.Context, j *job, n int) Outcome {
 // and has it written. told: a caller is being told of it.
 func (d *Dispatcher) settle(j *job, out *Outcome, told bool) {
 	r := j.route
-	s := Settlement{Code: out.Code, Due: -1, Reason: cmp.Or(out.Reason, out.Because), Position: out.Position, Attempts: j.tries}
+	s := Settlement{Code: out.Code, Due: -1, Reason: cmp.Or(out.Reason, out.Because, out.Thrown), Position: out.Position, Attempts: j.tries}
 	switch out.State {
 	case StateQueued: // the gate let nothing through
 		s.Due = time.Second

@@ -26,6 +26,9 @@ type Delivery struct {
 	// Snapshot is the record that the messages were made of, on a route that
 	// enriches; nil before, and for a delivery that was shaped in an earlier run.
 	Snapshot *Snapshot
+	// Logs are the lines of ctx.log of the script's last run in this run of the
+	// delivery. They may quote the record.
+	Logs     []string
 	Shape    Shape
 	Contents []Content // of a shaped delivery; nil for ShapeBody
 	Script   string    // SHA-256 of the script that shaped it
@@ -106,7 +109,7 @@ type Settlement struct {
 	// Due is when the background tries again, from now; negative for never by
 	// itself. Looked at for open states only.
 	Due      time.Duration
-	Reason   string // of ctx.skip, ctx.reject, or why it is held
+	Reason   string // of ctx.skip, ctx.reject, what the script threw, or why it is held
 	Position string // in the script
 	Attempts []Attempt
 	// Calm: nobody waits for it, so it may be written with what comes next, within
@@ -148,11 +151,12 @@ type Journal interface {
 	// Take makes a queued delivery that has become the head of its lane a running
 	// one of this node. Durable when it returns true; false: it is not for taking.
 	Take(ctx context.Context, d *Delivery) (bool, error)
-	// Shaped writes Contents, Script, Revision and Snapshot. Durable when it
+	// Shaped writes Contents, Script, Revision, Snapshot and Logs. Durable when it
 	// returns.
 	Shaped(ctx context.Context, d *Delivery) error
 	// Settle ends a running delivery's run. It does not wait: the journal keeps
-	// the settlement until it is written, with the Snapshot of one that has no shape.
+	// the settlement until it is written, with the Snapshot and the Logs of one that
+	// has no shape.
 	Settle(d *Delivery, s Settlement)
 	// Answered writes what the caller was told. It does not wait either.
 	Answered(ev *Event, a AnswerRecord)

@@ -57,6 +57,7 @@ type Outcome struct {
 	MaybeSent  bool   // the target may have received it
 	Reason     string // of ctx.skip or ctx.reject
 	Position   string // in the script, for example "transforms/ehr.js:12:7"
+	Thrown     string // why the script failed, for the journal only: it may quote the record
 	Because    string // for the integrator: why the record could not be read
 	Clock      *Expired
 	Attempts   int
@@ -92,10 +93,11 @@ func (e *Expired) Error() string { return fmt.Sprintf("%s is %s", e.Setting, e.A
 // ScriptError is why a transform gave no message. Its text may quote the record:
 // only code and position are fit for a log.
 type ScriptError struct {
-	Code      Code   // TransformFailed or ScriptTimeout
-	Blameless bool   // the script had no fair run: its process was gone, or busy with others
-	Position  string // "file:line:column", "" if it is not known
-	Text      string // what was thrown
+	Code      Code     // TransformFailed or ScriptTimeout
+	Blameless bool     // the script had no fair run: its process was gone, or busy with others
+	Position  string   // "file:line:column", "" if it is not known
+	Text      string   // what was thrown
+	Logs      []string // of ctx.log before that; they may quote the record
 
 	After time.Duration // a blameless one is not tried again earlier
 }

@@ -23,8 +23,10 @@ const (
 	// host. Bundling it with the script gives flat code without a module loader,
 	// which would cost more per event than most scripts do.
 	entryFile = "hookline:entry"
-	entry     = "import script from %s; __hookline(script)"
-	mainEntry = "import %s; import main from %s; __hookline(main)"
+	// The call has a line of its own: its column is in the source map, and so in the
+	// hash, which must not tell how long the paths are.
+	entry     = "import script from %s;\n__hookline(script)"
+	mainEntry = "import %s; import main from %s;\n__hookline(main)"
 	banner    = "\n" + `(function (__hookline) { "use strict";`
 	footer    = `})`
 

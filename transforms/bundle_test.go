@@ -370,3 +370,27 @@ func TestTooLarge(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// The same script is the same bytes, wherever it lies.
+func TestHashIsOfTheScript(t *testing.T) {
+	e := start(t, nil)
+	hashes := map[string]bool{}
+	for _, dir := range []string{"a", "a-longer-name"} {
+		root := filepath.Join(t.TempDir(), dir)
+		if err := os.Mkdir(root, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(root, "case.js")
+		if err := os.WriteFile(path, []byte("export default (event) => event;"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		tr, err := e.Compile(t.Context(), transforms.Script{Name: "case.js", Path: path, Root: root})
+		if err != nil {
+			t.Fatal(err)
+		}
+		hashes[tr.Hash()] = true
+	}
+	if len(hashes) != 1 {
+		t.Errorf("%d hashes of one script", len(hashes))
+	}
+}

@@ -11,7 +11,7 @@
 //   - Same input, same bytes (invariant 9): clock, random numbers and time zone
 //     come from the event and the delivery, so that a second run is harmless.
 //   - No contents in logs (invariant 7): what a script logs or throws leaves this
-//     package in ScriptError.Text and through Options.ShowOutput, nowhere else.
+//     package in ScriptError, in Shaped.Logs and through Options.ShowOutput, nowhere else.
 //   - No state: every event gets a fresh module scope on frozen globals, or one that
 //     nothing can change (stateless.go).
 package transforms

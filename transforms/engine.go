@@ -51,6 +51,8 @@ type Options struct {
 	ShowOutput func(script, deliveryID, text string)
 	// TrialKit is what ctx.trialkit reads from; nil: no hook has an API.
 	TrialKit TrialKit
+	// Quarantines keeps which scripts are in quarantine; nil: this engine does.
+	Quarantines Quarantines
 	// Memory is what the process may hold, in bytes; 0: DefaultMemory.
 	Memory uint64
 }
@@ -96,6 +98,11 @@ type Engine struct {
 	files   map[string]*tableFile // by fileID: the lookup files of the scripts
 	has     map[string]bool       // by fileID: those that the process hasOf has
 	hasOf   pb.TransformServiceClient
+	stopped bool
+
+	// keeping is held where strikes and Options.Quarantines are made the same.
+	keeping sync.Mutex
+	tasks   sync.WaitGroup // what keeps them; Stop waits for it
 }
 
 // process is the part of *[host.Child] that the engine needs.
@@ -121,6 +128,9 @@ func Start(ctx context.Context, o Options) (*Engine, error) {
 		scripts: make(map[string]*loaded), strikes: make(map[string]*strikes), files: make(map[string]*tableFile),
 	}
 	_, _ = rand.Read(e.idKey) // it never fails
+	if err := e.ShareQuarantines(ctx); err != nil {
+		return nil, err
+	}
 	child, err := host.Start(ctx, host.Spec{
 		Name:      service,
 		Command:   o.Command,
@@ -167,7 +177,13 @@ func (e *Engine) limit() uint64 {
 }
 
 // Stop ends the script process; runs in flight fail.
-func (e *Engine) Stop() { e.process.Stop() }
+func (e *Engine) Stop() {
+	e.mu.Lock()
+	e.stopped = true
+	e.mu.Unlock()
+	e.process.Stop()
+	e.tasks.Wait()
+}
 
 // Status tells how the script process is.
 func (e *Engine) Status() host.Status { return e.process.Status() }

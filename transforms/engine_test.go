@@ -119,7 +119,7 @@ func TestBuiltInThatIgnoresTheInterrupt(t *testing.T) {
 	want := payload(t, good, update, delivery)
 
 	took, err := quickest(limit+100*time.Millisecond, func() error {
-		_, _ = e.Release(bad.Name())
+		_, _ = e.Release(t.Context(), bad.Name())
 		_, err := bad.Transform(t.Context(), event(update), route, delivery, nil)
 		return err
 	})
@@ -135,7 +135,7 @@ func TestBuiltInThatIgnoresTheInterrupt(t *testing.T) {
 	}
 
 	// The same among others, which must not notice.
-	_, _ = e.Release(bad.Name())
+	_, _ = e.Release(t.Context(), bad.Name())
 	var others sync.WaitGroup
 	for range 4 {
 		others.Go(func() {

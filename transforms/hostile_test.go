@@ -115,7 +115,7 @@ func TestHostile(t *testing.T) {
 			}
 			restarts := e.Status().Restarts
 			took, err := quickest(bound, func() error {
-				_, _ = e.Release(bad.Name())
+				_, _ = e.Release(t.Context(), bad.Name())
 				restarts = e.Status().Restarts
 				_, err := bad.Transform(t.Context(), event(update), route, delivery, nil)
 				return err

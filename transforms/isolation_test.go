@@ -57,10 +57,10 @@ func TestQuarantine(t *testing.T) {
 		t.Errorf("another version of it is not run: %+v", err)
 	}
 
-	if _, err := e.Release("transforms/other.js"); !errors.Is(err, transforms.ErrNotQuarantined) {
+	if _, err := e.Release(t.Context(), "transforms/other.js"); !errors.Is(err, transforms.ErrNotQuarantined) {
 		t.Error(err)
 	}
-	if out, err := e.Release(bad.Name()); err != nil || len(out) != 1 {
+	if out, err := e.Release(t.Context(), bad.Name()); err != nil || len(out) != 1 {
 		t.Error(out, err)
 	}
 	if err := fail(bad); err.Blameless || len(e.Quarantined()) != 0 {

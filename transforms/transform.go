@@ -122,7 +122,12 @@ func (t *Transform) Transform(ctx context.Context, ev *core.Event, route *core.R
 			if reason == pb.Reason_REASON_STUCK {
 				t.kill(client, w, "it did not obey its deadline")
 			}
-			return t.result(ctx, out, route, deliveryID)
+			shaped, err := t.result(ctx, out, route, deliveryID)
+			if script, ok := errors.AsType[*core.ScriptError](err); ok {
+				script.Logs = out.GetLogs()
+			}
+			shaped.Logs = out.GetLogs()
+			return shaped, err
 		case status.Code(err) == codes.DeadlineExceeded:
 			// The process as a whole hangs: nothing says that it is for this script.
 			t.engine.options.Log.Warn("the script process does not answer, it is killed", w.attrs(t)...)
@@ -166,7 +171,7 @@ func (t *Transform) struck(client *running, w where, why string) {
 	log := t.engine.options.Log.With(w.attrs(t)...)
 	log.Warn("a script has cost its process", "because", why)
 	if t.engine.strike(t, why) {
-		log.Error("the script is in quarantine: mend it and reload, or release it with `hookline transform release`")
+		log.Error("the script is in quarantine: " + wayOut)
 	}
 }
 

@@ -314,6 +314,9 @@ func printDelivery(w io.Writer, d *admin.DeliveryDetail, now time.Time) {
 	if d.Position != "" {
 		line("script", d.Position)
 	}
+	for _, logged := range d.Logs {
+		line("logged", logged)
+	}
 	if s := next(&d.Delivery, now); s != "" {
 		line("next", s)
 	}

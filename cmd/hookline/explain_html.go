@@ -31,6 +31,7 @@ var explainTemplate = template.Must(template.New("explain").Funcs(template.FuncM
 	"eventFacts":    eventFacts,
 	"deliveryFacts": deliveryFacts,
 	"readNote":      readNote,
+	"logged":        logged,
 	"sentNote":      sentNote,
 	"addressing":    addressing,
 	"replied":       replied,

@@ -401,6 +401,33 @@ func TestExplainRead(t *testing.T) {
 	}
 }
 
+// What the script has logged stands line by line, and cannot play with the terminal.
+func TestExplainLogged(t *testing.T) {
+	e := &admin.Explanation{Deliveries: []admin.ExplainedDelivery{{}}}
+	e.Deliveries[0].Logs = []string{"visit 3 <b>", "at a\n\x1b[2Jat b"}
+	page, err := explainHTML(&explained{Events: []*admin.Explanation{e}}, time.Now(), "v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text bytes.Buffer
+	if err := explainText(&text, &explained{Events: []*admin.Explanation{e}}); err != nil {
+		t.Fatal(err)
+	}
+	want := "  logged by the script:\n    | visit 3 <b>\n    | at a\n    | \\x1b[2Jat b\n"
+	if !strings.Contains(text.String(), want) {
+		t.Errorf("the text is without\n%s:\n%s", want, text.String())
+	}
+	want = "<h3>Logged by the script</h3>\n<pre>visit 3 &lt;b&gt;\nat a\n\\x1b[2Jat b</pre>"
+	if !strings.Contains(string(page), want) {
+		t.Errorf("the page is without\n%s:\n%s", want, page)
+	}
+	text.Reset()
+	printDelivery(&text, &e.Deliveries[0].DeliveryDetail, time.Now())
+	if want = "  logged    visit 3 <b>\n  logged    at a\\n\\x1b[2Jat b\n"; !strings.Contains(text.String(), want) {
+		t.Errorf("events show is without\n%s:\n%s", want, text.String())
+	}
+}
+
 // Whatever field holds it, it is text.
 func TestExplainHostile(t *testing.T) {
 	var e admin.Explanation

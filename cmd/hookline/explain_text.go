@@ -296,6 +296,10 @@ func explainDelivery(w *bytes.Buffer, e *admin.Explanation, d *admin.ExplainedDe
 	if d.Read != nil {
 		write(w, d.Read.Content)
 	}
+	if text := logged(d); text != "" {
+		w.WriteString("  logged by the script:\n")
+		indented(w, text)
+	}
 	printHistory(w, d.History)
 	for _, n := range slices.Sorted(maps.Keys(d.Replies)) {
 		r := d.Replies[n]
@@ -324,6 +328,15 @@ func readNote(d *admin.ExplainedDelivery) string {
 		return "the record of this event was deleted, as its age called for"
 	}
 	return ""
+}
+
+// logged are the lines of the script.
+func logged(d *admin.ExplainedDelivery) string {
+	var lines []string
+	for line := range strings.SplitSeq(strings.Join(d.Logs, "\n"), "\n") {
+		lines = append(lines, printable(line))
+	}
+	return strings.Join(lines, "\n")
 }
 
 // sentNote says what stands for the messages that are not shown.

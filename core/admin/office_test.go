@@ -99,11 +99,11 @@ func openOffice(t *testing.T, change ...func(*admin.Options)) *office {
 		Status: func() admin.Status {
 			return admin.Status{Version: "1", Revision: "r", Journal: "memory", Hooks: []string{"demo"}, Routes: []string{}, Recalled: &admin.Recalled{Why: "bad"}, Quarantined: []admin.Quarantined{bad}}
 		},
-		Release: func(script string) []admin.Quarantined {
+		Release: func(_ context.Context, script string) ([]admin.Quarantined, error) {
 			f.mu.Lock()
 			defer f.mu.Unlock()
 			f.released = append(f.released, script)
-			return []admin.Quarantined{bad}
+			return []admin.Quarantined{bad}, nil
 		},
 		Alerts: func() admin.AlertList {
 			return admin.AlertList{Transport: "ops", Alerts: []admin.Alert{{Alert: "dead", Subject: "ehr", Refs: []string{"HK-1"}}}}
@@ -123,6 +123,10 @@ func openOffice(t *testing.T, change ...func(*admin.Options)) *office {
 	d := &desk{t: t, store: store}
 	ev, deliveries := d.event(core.Insert, "1", "F", `{"name":"`+secret+`"}`, "ehr")
 	f.event, f.held = ev, deliveries[0]
+	f.held.Shape, f.held.Contents, f.held.Logs = core.ShapeMessages, []core.Content{{Payload: []byte("x")}}, []string{"logged " + secret}
+	if err := store.Shaped(t.Context(), f.held); err != nil {
+		t.Fatal(err)
+	}
 	done := make(chan error, 1)
 	store.Settle(f.held, core.Settlement{
 		State: core.StateHeld, Code: transport.Timeout, Due: -1, Reason: "rejected: " + secret, Position: "x.js:1:2",

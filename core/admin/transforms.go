@@ -26,7 +26,7 @@ type Released struct {
 
 // Releaser lets a script run again, and returns nothing for one that is not in
 // quarantine.
-type Releaser func(script string) []Quarantined
+type Releaser func(ctx context.Context, script string) ([]Quarantined, error)
 
 func (a *api) releaseScript(r *http.Request) (any, error) {
 	var call Release
@@ -50,7 +50,11 @@ func (a *api) releaseScript(r *http.Request) (any, error) {
 			return nil, err
 		}
 	}
-	out := Released{Released: a.Release(call.Script)}
+	released, err := a.Release(r.Context(), call.Script)
+	if err != nil {
+		return nil, err
+	}
+	out := Released{Released: released}
 	a.Log.Info("a script was released from quarantine", "actor", actor, "script", call.Script)
 	return out, nil
 }

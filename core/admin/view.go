@@ -151,6 +151,7 @@ type DeliveryPage struct {
 type DeliveryDetail struct {
 	Delivery
 	Messages []Message `json:"messages"`
+	Logs     []string  `json:"logs,omitempty" access:"read"` // what its script has logged
 	History  []Attempt `json:"history"`
 	Acts     []Done    `json:"acts"`
 }
@@ -289,7 +290,7 @@ func deliveryOf(r *journal.DeliveryRow) Delivery {
 }
 
 func detailOf(d *journal.DeliveryDetail, acts []journal.Act) DeliveryDetail {
-	out := DeliveryDetail{Delivery: deliveryOf(&d.DeliveryRow), Messages: []Message{}, History: []Attempt{}, Acts: []Done{}}
+	out := DeliveryDetail{Delivery: deliveryOf(&d.DeliveryRow), Logs: d.Logs, Messages: []Message{}, History: []Attempt{}, Acts: []Done{}}
 	for _, m := range d.Messages {
 		out.Messages = append(out.Messages, Message{N: m.N, ID: m.ID, ContentType: m.ContentType, Size: m.Size, Key: m.Key, Path: m.Path})
 	}

@@ -181,10 +181,14 @@ func (a *App) scriptEngine(ctx context.Context, c *config.Config) (*transforms.E
 	if err != nil {
 		return nil, err
 	}
-	a.engine, err = transforms.Start(ctx, transforms.Options{
+	options := transforms.Options{
 		Command: command, Log: a.log, ShowOutput: a.options.ShowScriptOutput, TrialKit: &a.reader,
 		Memory: uint64(c.Transforms.Memory),
-	})
+	}
+	if a.store != nil {
+		options.Quarantines = quarantines{a.store}
+	}
+	a.engine, err = transforms.Start(ctx, options)
 	return a.engine, err
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -130,8 +131,10 @@ func TestNothingLeaks(t *testing.T) {
 	}
 
 	// One who may read does see them: the test would otherwise find nothing anywhere.
-	seen, err := client.Event(t.Context(), refs["3"])
-	if err != nil || len(seen.Deliveries) != 1 || seen.Deliveries[0].Reason != "skipped as Jane Doe" {
-		t.Errorf("%+v, %v", seen, err)
+	for form, reason := range map[string]string{"2": "Error: thrown: Jane Doe", "3": "skipped as Jane Doe", "4": "rejected for Jane Doe"} {
+		seen, err := client.Event(t.Context(), refs[form])
+		if err != nil || len(seen.Deliveries) != 1 || seen.Deliveries[0].Reason != reason || !slices.Equal(seen.Deliveries[0].Logs, []string{"seen: Jane Doe"}) {
+			t.Errorf("form %s: %+v, %v", form, seen, err)
+		}
 	}
 }

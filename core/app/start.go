@@ -140,6 +140,7 @@ func (a *App) openStore(ctx context.Context, o journal.Options) (err error) {
 	guarding.Go(func() { a.tend(guarded) })
 	if options.Shared {
 		guarding.Go(func() { a.guard(guarded) })
+		guarding.Go(func() { a.shareQuarantines(guarded) })
 	}
 	a.unguard = func() { cancel(); guarding.Wait() }
 	return nil

@@ -2,6 +2,8 @@ package app
 
 import (
 	"cmp"
+	"context"
+	"errors"
 	"path/filepath"
 	"strings"
 	"time"
@@ -134,16 +136,16 @@ func (a *App) scripts() *transforms.Engine {
 }
 
 // releaseScript lets a script in quarantine run again.
-func (a *App) releaseScript(name string) []admin.Quarantined {
+func (a *App) releaseScript(ctx context.Context, name string) ([]admin.Quarantined, error) {
 	engine := a.scripts()
 	if engine == nil {
-		return nil
+		return []admin.Quarantined{}, nil
 	}
-	released, err := engine.Release(name)
-	if err != nil { // released meanwhile, or changed
-		return []admin.Quarantined{}
+	released, err := engine.Release(ctx, name)
+	if errors.Is(err, transforms.ErrNotQuarantined) { // released meanwhile, or changed
+		return []admin.Quarantined{}, nil
 	}
-	return quarantined(released)
+	return quarantined(released), err
 }
 
 func quarantined(list []transforms.Quarantine) []admin.Quarantined {

@@ -24,17 +24,18 @@ import (
 
 // The kinds of entries.
 const (
-	auditStart    = "start"    // of a chain; it names the heads of the others
-	auditEvent    = "event"    // came in
-	auditDelivery = "delivery" // changed: its newest version
-	auditAnswer   = "answer"   // to the caller
-	auditAct      = "act"      // of an operator
-	auditView     = "view"     // of contents
-	auditConfig   = "config"   // a set was accepted
-	auditLoad     = "load"     // of a set was refused
-	auditPrune    = "prune"    // of contents or events
-	auditCare     = "care"     // backup, vacuum
-	auditBefore   = "before"   // where the audit begins in an older journal
+	auditStart      = "start"      // of a chain; it names the heads of the others
+	auditEvent      = "event"      // came in
+	auditDelivery   = "delivery"   // changed: its newest version
+	auditAnswer     = "answer"     // to the caller
+	auditAct        = "act"        // of an operator
+	auditView       = "view"       // of contents
+	auditConfig     = "config"     // a set was accepted
+	auditLoad       = "load"       // of a set was refused
+	auditPrune      = "prune"      // of contents or events
+	auditCare       = "care"       // backup, vacuum
+	auditQuarantine = "quarantine" // of a script: begun by the daemon, ended as an operator asked for
+	auditBefore     = "before"     // where the audit begins in an older journal
 )
 
 // AuditEntry is one line of an audit row. Digests are SHA-256 in base64url.
@@ -55,6 +56,7 @@ type AuditEntry struct {
 	What     string `json:"what,omitempty"`
 	Node     string `json:"node,omitempty"`
 	Revision string `json:"revision,omitempty"`
+	Script   string `json:"script,omitempty"` // digest of the one in quarantine
 	// Row is the digest of the row's ids, states and times, Text that of its
 	// contents, which is salted.
 	Row  string `json:"row,omitempty"`
@@ -329,12 +331,15 @@ func (t *trail) delivery(r row) {
 // deliveryEntry reads auditDeliveryColumns.
 func deliveryEntry(r row) AuditEntry {
 	n := len(r)
-	salt, reason, position := r.bytes(n-1), r.str(n-3), r.str(n-2)
+	salt, reason, position, logs := r.bytes(n-1), r.str(n-4), r.str(n-3), r.str(n-2)
 	e := AuditEntry{
 		Kind: auditDelivery, Event: r.str(auEvent), Delivery: r.str(auID), Route: r.str(auRoute),
-		Version: r.int(auVersion), State: r.str(auState), Code: r.str(auCode), Row: digest(nil, r[:n-3]...),
+		Version: r.int(auVersion), State: r.str(auState), Code: r.str(auCode), Row: digest(nil, r[:n-4]...),
 	}
-	if reason != "" || position != "" {
+	switch {
+	case logs != "":
+		e.Text = digest(salt, reason, position, logs)
+	case reason != "" || position != "": // as it was before there were logs
 		e.Text = digest(salt, reason, position)
 	}
 	return e

@@ -425,7 +425,7 @@ func vacuumInto(ctx context.Context, e *sqliteEngine, part string) (before int64
 
 // tables are those of the journal.
 var tables = []string{
-	"events", "answers", "deliveries", "messages", "snapshots", "attempts", "acts", "keys", "audit", "documents", "accepted", "nodes", "pruned",
+	"events", "answers", "deliveries", "messages", "snapshots", "attempts", "acts", "keys", "audit", "documents", "accepted", "nodes", "pruned", "quarantines",
 }
 
 func vacuumPostgres(ctx context.Context, raw string) error {

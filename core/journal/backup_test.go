@@ -259,8 +259,8 @@ func version1(t *testing.T, url string) {
 	older(t, url, 1)
 }
 
-// older makes one with the schema of a version.
-func older(t *testing.T, url string, version int64) {
+// older makes one with the schema of a version, and has also done to it.
+func older(t *testing.T, url string, version int64, also ...string) {
 	t.Helper()
 	var db *sql.DB
 	dialect, folder := goose.DialectPostgres, "postgres"
@@ -296,6 +296,11 @@ func older(t *testing.T, url string, version int64) {
 			if _, err := db.Exec(text); err != nil {
 				t.Fatal(err)
 			}
+		}
+	}
+	for _, text := range also {
+		if _, err := db.Exec(text); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
@@ -357,7 +362,7 @@ func TestMigrationFromVersion1(t *testing.T) {
 // A journal from before records were read takes them, for what it held as well.
 func TestMigrationFromVersion2(t *testing.T) {
 	onDurable(t, func(t *testing.T, url string) {
-		older(t, url, 2)
+		older(t, url, 2, "update deliveries set reason = 'Jane Doe', position = 'a.js:1:2'", "update events set pruned = 3 where id = 'e1'")
 		if _, err := OpenReader(t.Context(), url); err == nil || !strings.Contains(err.Error(), "its schema has version 2 and this Hookline reads 3") {
 			t.Error(err)
 		}
@@ -367,6 +372,9 @@ func TestMigrationFromVersion2(t *testing.T) {
 			if err != nil || old.Have != 2 {
 				t.Errorf("the copy from before: %+v, %v", old, err)
 			}
+		}
+		if n := number(t, s, "select count(*) from deliveries where reason <> '' or position <> ''"); n != 1 {
+			t.Errorf("%d deliveries have a reason: one of an event whose contents were pruned was to lose it", n)
 		}
 		got := claim(t, s, "r", 9)
 		if len(got) != 1 || got[0].ID != "d0" {

@@ -250,6 +250,15 @@ func snapshotStep(d *core.Delivery, owner string, kept *bool) step {
 	}
 }
 
+// logsText is how deliveries.logs has lines: JSON, as Postgres takes no NUL in a text.
+func logsText(lines []string) string {
+	if len(lines) == 0 {
+		return ""
+	}
+	text, _ := json.Marshal(lines) // strings always can be
+	return string(text)
+}
+
 // Shaped implements [core.Journal].
 func (s *Store) Shaped(ctx context.Context, d *core.Delivery) error {
 	shape := d.Shape
@@ -260,7 +269,7 @@ func (s *Store) Shaped(ctx context.Context, d *core.Delivery) error {
 	var ours, kept bool
 	steps := append([]step{
 		{
-			q: qShape, args: []any{int64(shape), d.Script, d.Revision, d.Seq, owner},
+			q: qShape, args: []any{int64(shape), d.Script, d.Revision, logsText(d.Logs), d.Seq, owner},
 			row: func(row) { ours = true },
 		},
 		{q: qUnshape, args: []any{d.ID, owner}},
@@ -331,7 +340,7 @@ func (s *Store) Settle(d *core.Delivery, set core.Settlement) {
 		q: qSettle,
 		args: []any{
 			string(set.State), flag(blocks), flag(blocks), due, int64(d.Attempts), int64(d.Sent), string(set.Code),
-			clean(set.Reason), clean(set.Position), ended, d.Seq, owner,
+			clean(set.Reason), clean(set.Position), logsText(d.Logs), ended, d.Seq, owner,
 		},
 		row: func(row) { ours = true },
 		did: func(_, changed int64, _ time.Time) { ours = changed > 0 },

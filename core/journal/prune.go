@@ -11,7 +11,7 @@ import (
 // last of it: from then on no digest of the audit can be guessed.
 const (
 	prunedBody = 1 // what came
-	prunedSent = 2 // what was sent, and what the targets answered
+	prunedSent = 2 // what was sent, and what targets and scripts said
 	// prunedRecord is set where there was one.
 	prunedRecord = 4 // what was read from TrialKit
 )
@@ -19,7 +19,7 @@ const (
 // What can be pruned of an event.
 const (
 	PrunePayloads = "payloads" // the body that came
-	PruneSent     = "sent"     // messages, and the targets' answers and words
+	PruneSent     = "sent"     // messages, and the words of targets and scripts
 	PruneEnriched = "enriched" // the records that were read
 	PruneEvents   = "events"   // all of it
 )
@@ -357,6 +357,7 @@ func (k pruneKind) steps(seqs []int64, ids []string, keys [][]byte) (steps []ste
 		steps = append(steps,
 			step{q: qPruneMessages, args: []any{of}},
 			step{q: qPruneReplies, args: []any{blob(nil), of}},
+			step{q: qPruneWords, args: []any{of}},
 			step{q: qPruneSent, args: []any{of}},
 		)
 	case PruneEnriched:

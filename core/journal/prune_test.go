@@ -19,7 +19,7 @@ const pruneDay = 24 * time.Hour
 
 // aged is an event of a hook that came some time ago, with one delivery that was
 // shaped, attempted and has ended as set says.
-func aged(t *testing.T, s *Store, h *core.Hook, record string, age time.Duration, set core.Settlement) *core.Delivery {
+func aged(t *testing.T, s *Store, h *core.Hook, record string, age time.Duration, set core.Settlement, logs ...string) *core.Delivery {
 	t.Helper()
 	ev := newEvent(record)
 	ev.Stamp(h, time.UnixMicro(time.Now().Add(-age).UnixMicro()))
@@ -30,7 +30,7 @@ func aged(t *testing.T, s *Store, h *core.Hook, record string, age time.Duration
 		t.Fatal(err)
 	}
 	s.Answered(ev, core.AnswerRecord{Status: 200, Code: transport.Delivered, Detail: "told"})
-	p.Contents = []core.Content{{ContentType: "text/plain", Key: "k", Path: "p", Payload: []byte("sent")}}
+	p.Contents, p.Logs = []core.Content{{ContentType: "text/plain", Key: "k", Path: "p", Payload: []byte("sent")}}, logs
 	if err := s.Shaped(context.Background(), p.Delivery); err != nil {
 		t.Fatal(err)
 	}

@@ -93,6 +93,7 @@ const (
 	qPruneEnriched   query = "prune enriched"
 	qPruneSnapshots  query = "prune snapshots"
 	qPruneReplies    query = "prune replies"
+	qPruneWords      query = "prune words of scripts"
 	qPruneAttempts   query = "prune attempts"
 	qPruneActs       query = "prune acts"
 	qPruneOldActs    query = "prune old acts"
@@ -100,6 +101,11 @@ const (
 	qPruneAnswers    query = "prune answers"
 	qPruneEvent      query = "prune event"
 	qPruneKey        query = "prune key"
+
+	qQuarantines      query = "quarantines"
+	qQuarantinesOf    query = "quarantines of scripts"
+	qQuarantineInsert query = "quarantine insert"
+	qQuarantineDelete query = "quarantine delete"
 
 	qTraceEvent   query = "trace of event"
 	qTraceSent    query = "trace of messages"
@@ -141,7 +147,7 @@ const (
 	deliveryFirst = `d.seq, d.version, d.id, `
 	deliveryThen  = `, d.route, d.state, d.code,
 		d.event_seq, d.hook, d.lane, d.head, d.open, d.owner, d.due_at, d.wait, d.attempts, d.begun_at, d.sent, d.shape, d.script, d.revision,
-		d.created_at, d.updated_at, d.ended_at, d.origin, d.reason, d.position, `
+		d.created_at, d.updated_at, d.ended_at, d.origin, d.reason, d.position, d.logs, `
 	// nextOfLane is the first of those that wait behind a lane's head.
 	nextOfLane = `(select seq from deliveries where lane = $1 and open = 1 and head = 0 order by seq limit 1)`
 )
@@ -180,8 +186,8 @@ var queries = map[query]string{
 		where seq = $2 and head = 1 and state = 'queued'
 		returning attempts, begun_at`,
 
-	qShape: `update deliveries set version = version + 1, shape = $1, script = $2, revision = $3, updated_at = {now}
-		where seq = $4 and state = 'running' and owner = $5
+	qShape: `update deliveries set version = version + 1, shape = $1, script = $2, revision = $3, logs = $4, updated_at = {now}
+		where seq = $5 and state = 'running' and owner = $6
 		returning seq`,
 	qUnshape: `delete from messages where delivery_seq in
 		(select seq from deliveries where id = $1 and state = 'running' and owner = $2)`,
@@ -202,10 +208,11 @@ var queries = map[query]string{
 		select seq, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12 from deliveries
 		where seq = $13 and state = 'running' and owner = $14 {for update}
 		on conflict (delivery_seq, n) do nothing`,
+	// What a delivery has logged that has a shape was written with that.
 	qSettle: `update deliveries set version = version + 1, state = $1, head = $2, open = $3, due_at = {now} + $4, owner = null,
 			attempts = $5, sent = $6, code = $7, reason = $8, position = $9,
-			updated_at = {now}, ended_at = {now} + $10
-		where seq = $11 and state = 'running' and owner = $12
+			logs = case when shape = 0 then $10 else logs end, updated_at = {now}, ended_at = {now} + $11
+		where seq = $12 and state = 'running' and owner = $13
 		{returning seq}`,
 	// Did a settlement whose commit was not confirmed get through?
 	qSettled: `select count(*) from deliveries
@@ -333,7 +340,7 @@ var queries = map[query]string{
 		order by e.seq desc limit 1`,
 	qBody:      `select body from events where id = $1`,
 	qEventSeqs: `select seq from deliveries where event_seq = $1 order by seq`,
-	qEventParts: `select ` + deliveryColumns + `, ` + eventColumns + `, ` + deliveryExtra + `
+	qEventParts: `select ` + deliveryColumns + `, ` + eventColumns + `, ` + deliveryExtra + `, d.logs
 		from deliveries d join events e on e.seq = d.event_seq
 		where d.event_seq = $1 order by d.seq`,
 	// What was done to an event itself has no delivery.
@@ -382,6 +389,8 @@ var queries = map[query]string{
 	qPruneMessages:  `delete from messages where delivery_seq in ` + deliveriesOf,
 	qPruneReplies: `update attempts set reply = $1, detail = ''
 		where delivery_seq in (select seq from deliveries where event_seq in {ints $2})`,
+	qPruneWords: `update deliveries set reason = '', position = '', logs = ''
+		where event_seq in {ints $1} and (reason <> '' or position <> '' or logs <> '')`,
 	qPruneAttempts:   `delete from attempts where delivery_seq in ` + deliveriesOf,
 	qPruneActs:       `delete from acts where event_id <> '' and delivery_seq = 0 and event_id in {texts $1}`,
 	qPruneOldActs:    `delete from acts where delivery_seq in ` + deliveriesOf,
@@ -401,7 +410,12 @@ var queries = map[query]string{
 	qTraceAuditAt: `select at from audit where seq >= $1 order by seq limit 1`,
 	qTraceSet: `select node, config_sha, scripts, at from accepted where revision = $1
 		order by case when at <= $2 then 0 else 1 end, abs(at - $2), seq desc limit 1`,
-	qTraceNextSet: `select revision, at from accepted where node = $1 and at > $2 and revision <> $3 order by seq limit 1`,
+	qTraceNextSet:  `select revision, at from accepted where node = $1 and at > $2 and revision <> $3 order by seq limit 1`,
+	qQuarantines:   `select sha, script, since, why from quarantines order by since`,
+	qQuarantinesOf: `select sha, script, since, why from quarantines where sha in {texts $1} order by since`,
+	qQuarantineInsert: `insert into quarantines (sha, script, since, why) values ($1, $2, $3, $4)
+		on conflict (sha) do nothing {returning sha}`,
+	qQuarantineDelete: `delete from quarantines where sha in {texts $1}`,
 	// SQLite takes a partial index only where its condition stands word for word.
 	qTroubles: `select d.route, e.ref, d.head, d.due_at, d.updated_at, d.ended_at
 		from (select seq, event_seq, route, state, head, due_at, updated_at, ended_at from deliveries

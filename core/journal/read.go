@@ -3,6 +3,7 @@ package journal
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"math"
 	"strconv"
@@ -103,6 +104,7 @@ type DeliveryDetail struct {
 	DeliveryRow
 	Attempts []core.Attempt
 	Messages []MessageMeta
+	Logs     []string // of its script's run
 }
 
 // MessageMeta is a message without its payload.
@@ -212,10 +214,17 @@ func (s *Store) Event(ctx context.Context, idOrRef string) (*EventDetail, error)
 	if out == nil {
 		return nil, fmt.Errorf("event %s: %w", idOrRef, ErrNotFound)
 	}
+	var bad error
 	err = s.read(ctx, qEventParts, []any{out.Seq}, func(r row) {
-		out.Deliveries = append(out.Deliveries, DeliveryDetail{DeliveryRow: deliveryRowOf(r)})
+		d := DeliveryDetail{DeliveryRow: deliveryRowOf(r)}
+		if text := r.bytes(len(r) - 1); len(text) > 0 {
+			if err := json.Unmarshal(text, &d.Logs); err != nil {
+				bad = cmp.Or(bad, fmt.Errorf("journal: what the script of delivery %s has logged: %w", d.ID, err))
+			}
+		}
+		out.Deliveries = append(out.Deliveries, d)
 	})
-	if err != nil || len(out.Deliveries) == 0 {
+	if err = firstError(err, bad); err != nil || len(out.Deliveries) == 0 {
 		return out, err
 	}
 	bySeq := make(map[int64]*DeliveryDetail, len(out.Deliveries))

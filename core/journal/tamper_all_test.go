@@ -161,6 +161,7 @@ func fillOne(s *Store, caller, i int, settled func() func(core.Promotion, error)
 		return err
 	}
 	if kind == 5 { // an enriched route
+		p.Logs = []string{"made of the record"}
 		p.Snapshot = &core.Snapshot{Record: []byte(`{"form_id":"7"}`), ReadAt: time.Now()}
 		if err := s.Shaped(ctx, p.Delivery); err != nil {
 			return err

@@ -28,6 +28,8 @@ var tampers = []tamper{
 	{"update deliveries set state = 'delivered', code = 'delivered!' where seq = %d", "altered", "deliveries", "select id from deliveries where seq = %d", nil},
 	{"update deliveries set ended_at = 7 where seq = %d", "altered", "deliveries", "select id from deliveries where seq = %d", nil},
 	{"update deliveries set reason = 'x' where seq = %d", "altered", "deliveries", "select id from deliveries where seq = %d", nil},
+	{"update deliveries set hook = hook || 'x' where seq = %d", "altered", "deliveries", "select id from deliveries where seq = %d", []string{"altered snapshots"}},
+	{"update deliveries set logs = logs || 'x' where seq = %d", "altered", "deliveries", "select id from deliveries where seq = %d", nil},
 	{"update deliveries set version = version + 1 where seq = %d", "altered", "deliveries", "select id from deliveries where seq = %d", nil},
 	{"update deliveries set event_seq = event_seq - 1 where seq = %d and seq > 1", "altered", "deliveries", "select id from deliveries where seq = %d", []string{"altered attempts", "altered messages", "altered snapshots"}},
 	{"delete from deliveries where seq = %d", "missing", "deliveries", "select id from deliveries where seq = %d", []string{"extra attempts", "extra messages", "extra snapshots"}},

@@ -65,10 +65,13 @@ type verifier struct {
 	eventAt    map[int64]*auditedEvent
 	deliveryAt map[int64]*auditedDelivery
 	once       map[string]map[string]unchanging // by table and digest
-	heads      map[string][]Head                // that later chains have named
-	before     AuditEntry
-	chain      int                         // the number of the one that is read
-	placed     map[string]map[int][]placed // rows by table and chain
+	// quarantines are by script and digest how often each was begun, less how often
+	// it was ended.
+	quarantines map[string]map[string]int
+	heads       map[string][]Head // that later chains have named
+	before      AuditEntry
+	chain       int                         // the number of the one that is read
+	placed      map[string]map[int][]placed // rows by table and chain
 }
 
 // placed is a row of a table and where the audit has it.
@@ -123,8 +126,9 @@ func verify(read snapshot) (*Verification, error) {
 	v := &verifier{
 		read: read, eventAt: map[int64]*auditedEvent{}, deliveryAt: map[int64]*auditedDelivery{},
 		events: map[string]*auditedEvent{}, deliveries: map[string]*auditedDelivery{}, heads: map[string][]Head{},
-		placed: map[string]map[int][]placed{"events": {}, "accepted": {}},
-		once:   map[string]map[string]unchanging{"acts": {}, "accepted": {}},
+		placed:      map[string]map[int][]placed{"events": {}, "accepted": {}},
+		quarantines: map[string]map[string]int{},
+		once:        map[string]map[string]unchanging{"acts": {}, "accepted": {}},
 	}
 	v.Heads, v.Findings = map[string]Head{}, []Finding{}
 	if err := v.chains(); err != nil {
@@ -132,7 +136,7 @@ func verify(read snapshot) (*Verification, error) {
 	}
 	audit := len(v.Findings) // in the order of the chains
 	for _, step := range []func() error{
-		v.eventRows, v.deliveryRows, v.answerRows, v.attemptRows, v.messageRows, v.snapshotRows, v.actRows, v.acceptedRows,
+		v.eventRows, v.deliveryRows, v.answerRows, v.attemptRows, v.messageRows, v.snapshotRows, v.actRows, v.acceptedRows, v.quarantineRows,
 	} {
 		if err := step(); err != nil {
 			return nil, err
@@ -338,6 +342,8 @@ func (v *verifier) note(e *AuditEntry) {
 		v.once["acts"][e.Row] = unchanging{spot{v.chain, v.Entries}, e.Event, fmt.Sprintf("%s of delivery %s by %s", e.Act, e.Delivery, e.Actor)}
 	case auditConfig:
 		v.once["accepted"][e.Row] = unchanging{spot: spot{v.chain, v.Entries}, what: fmt.Sprintf("configuration %s of node %s", e.Revision, e.Node)}
+	case auditQuarantine:
+		v.quarantine(e)
 	case auditPrune:
 		for _, id := range e.Events {
 			ev := v.event(id)

@@ -87,8 +87,14 @@ func (v *verifier) deliveryRows() error {
 		d.seen = true
 		now := deliveryEntry(r)
 		salted := d.of != nil && d.of.salt != nil // else its contents' digests mean nothing any more
+		said := now.Text == d.text || !salted
+		if d.of != nil && d.of.pruned&prunedSent != 0 {
+			said = now.Text == ""
+		}
 		switch {
-		case now.Row == d.row && (now.Text == d.text || !salted):
+		case now.Row == d.row && said:
+		case now.Row == d.row && d.of.pruned&prunedSent != 0:
+			v.find("altered", "deliveries", id, "what was said of it was pruned, and is there again (event %s)", d.event)
 		case now.State != d.state || now.Code != d.code:
 			v.find("altered", "deliveries", id, "it was %s, and says %s now (event %s)", told(d.state, d.code), told(now.State, now.Code), d.event)
 		case now.Version > d.version:
@@ -204,6 +210,9 @@ func (v *verifier) snapshotRows() error {
 		d := v.deliveryAt[r.int(0)]
 		if d == nil || d.of == nil {
 			v.find("extra", "snapshots", strconv.FormatInt(r.int(0), 10), "its delivery is not there")
+			if d != nil { // its event is not: the record is
+				d.snapshot = ""
+			}
 			return
 		}
 		switch {

@@ -49,7 +49,7 @@ func fill(t testing.TB, s *Store, events int) {
 				t.Fatal(err)
 			}
 		case 6:
-			p.Snapshot = snapshot
+			p.Snapshot, p.Logs = snapshot, []string{"it is no visit"}
 			s.Settle(p.Delivery, core.Settlement{State: core.StateSkipped, Code: core.Skipped, Reason: "not wanted"})
 			continue
 		}
