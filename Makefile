@@ -20,7 +20,7 @@ demo: ## see it work, without any set-up
 	go run ./cmd/hookline demo
 
 build: ## bin/hookline
-	CGO_ENABLED=0 go build -trimpath -o bin/hookline ./cmd/hookline
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/hookline ./cmd/hookline
 
 # These measure deadlines, and must not measure each other: one at a time.
 TIMED := ./core/app ./core/ingest ./plugins/amqp ./plugins/conformance ./plugins/file ./plugins/host ./plugins/http ./plugins/mllp ./plugins/mqtt ./plugins/nats ./plugins/smtp ./plugins/sql ./transforms
