@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hookline/hookline/plugins/target/targettest"
 	"github.com/hookline/hookline/plugins/transport"
 )
 
@@ -24,7 +25,7 @@ func TestMLLPTransport(t *testing.T) {
 		}
 	}
 	if python == "" {
-		t.Skip("no python3 with hl7.mllp, so no daemon has sent to a real receiver: install it with `apt-get install python3-hl7`")
+		targettest.Missing(t, "an MLLP receiver", "apt-get install python3-hl7")
 	}
 	dir, address := t.TempDir(), downAddr(t)
 	_, port, _ := net.SplitHostPort(address)

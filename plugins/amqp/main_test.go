@@ -5,11 +5,8 @@ package amqp_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"net"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -195,30 +192,4 @@ func want(tb testing.TB, r transport.Receipt, effect transport.Effect, code tran
 	if r.Detail == "" || strings.ContainsAny(r.Detail, "\r\n") || strings.Contains(r.Detail, "secret") || strings.Contains(r.Detail, password) {
 		tb.Errorf("detail is empty, or has a line break or a secret: %q", r.Detail)
 	}
-}
-
-// closedAddr is an address that nothing listens on.
-func closedAddr(tb testing.TB) string {
-	tb.Helper()
-	port, err := targettest.FreePort()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-}
-
-// fields lists the SettingErrors that err joins.
-func fields(tb testing.TB, err error) (out []string) {
-	tb.Helper()
-	if j, ok := err.(interface{ Unwrap() []error }); ok {
-		for _, e := range j.Unwrap() {
-			out = append(out, fields(tb, e)...)
-		}
-		return out
-	}
-	var se *transport.SettingError
-	if !errors.As(err, &se) {
-		tb.Fatalf("not a SettingError: %v", err)
-	}
-	return []string{se.Field}
 }

@@ -11,6 +11,7 @@ import (
 
 	amqp091 "github.com/rabbitmq/amqp091-go"
 
+	"github.com/hookline/hookline/plugins/target/targettest"
 	"github.com/hookline/hookline/plugins/transport"
 )
 
@@ -67,7 +68,7 @@ func TestKey(t *testing.T) {
 }
 
 func TestMessagesThatCannotBe(t *testing.T) {
-	tr := configured(t, obj{"address": closedAddr(t), "username": "u", "password": "p", "routing_key": "q"})
+	tr := configured(t, obj{"address": targettest.ClosedAddr(t), "username": "u", "password": "p", "routing_key": "q"})
 	for name, change := range map[string]func(*transport.Message){
 		"a long key":             func(m *transport.Message) { m.Key = strings.Repeat("secret", 50) },
 		"a key with a newline":   func(m *transport.Message) { m.Key = "a\nsecret" },
@@ -129,7 +130,7 @@ func TestCheck(t *testing.T) {
 		"a wrong password":  {obj{"routing_key": q, "password": "hunter2"}, transport.UnauthorizedByTarget, 403, "password"},
 		"a wrong vhost":     {obj{"routing_key": q, "vhost": "nowhere"}, transport.UnauthorizedByTarget, 530, "vhost"},
 		"an unknown name":   {obj{"routing_key": q, "address": "nowhere.invalid"}, transport.DNSError, 0, "nowhere.invalid"},
-		"nobody there":      {obj{"routing_key": q, "address": closedAddr(t)}, transport.ConnectionRefused, 0, "refused"},
+		"nobody there":      {obj{"routing_key": q, "address": targettest.ClosedAddr(t)}, transport.ConnectionRefused, 0, "refused"},
 		"another authority": {obj{"routing_key": q, "address": n.TLSAddr, "tls": obj{}}, transport.TLSError, 0, "unknown authority"},
 		"another name":      {obj{"routing_key": q, "address": n.TLSAddr, "tls": obj{"ca_file": n.CA.CAFile, "server_name": "other.example"}}, transport.TLSError, 0, "not for other.example"},
 	} {

@@ -3,7 +3,6 @@ package file_test
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -11,24 +10,9 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/hookline/hookline/plugins/file"
+	"github.com/hookline/hookline/plugins/target/targettest"
 	"github.com/hookline/hookline/plugins/transport"
 )
-
-// fields lists the SettingErrors that err joins.
-func fields(t *testing.T, err error) (out []string) {
-	t.Helper()
-	if j, ok := err.(interface{ Unwrap() []error }); ok {
-		for _, e := range j.Unwrap() {
-			out = append(out, fields(t, e)...)
-		}
-		return out
-	}
-	var se *transport.SettingError
-	if !errors.As(err, &se) {
-		t.Fatalf("not a SettingError: %v", err)
-	}
-	return []string{se.Field}
-}
 
 func TestBadSettings(t *testing.T) {
 	const ok = `"path":"/var/x"`
@@ -62,7 +46,7 @@ func TestBadSettings(t *testing.T) {
 			t.Errorf("%s: accepted", in)
 			continue
 		}
-		if got := strings.Join(fields(t, err), " "); got != want {
+		if got := strings.Join(targettest.Fields(t, err), " "); got != want {
 			t.Errorf("%s: %q (%v), want %q", in, got, err, want)
 		}
 		if strings.Contains(err.Error(), "secret") {

@@ -9,11 +9,12 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 
 	"github.com/hookline/hookline/plugins/http"
+	"github.com/hookline/hookline/plugins/target/targettest"
 	"github.com/hookline/hookline/plugins/transport"
 )
 
 func TestGuard(t *testing.T) {
-	addr := closedAddr(t)
+	addr := targettest.ClosedAddr(t)
 	_, port, _ := net.SplitHostPort(addr)
 	for _, host := range []string{
 		"169.254.169.254", "169.254.1.1", "169.254.170.2", "100.100.100.200", "168.63.129.16", "0.0.0.0", "0.1.2.3", "224.0.0.1", "255.255.255.255",

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/hookline/hookline/plugins/target/targettest"
 	"github.com/hookline/hookline/plugins/transport"
 )
 
@@ -28,7 +29,7 @@ func TestFailuresLeaveNothing(t *testing.T) {
 		}
 	})
 	broken := configured(t, obj{"url": "http://" + addr})
-	refused := configured(t, obj{"url": "http://" + closedAddr(t)})
+	refused := configured(t, obj{"url": "http://" + targettest.ClosedAddr(t)})
 	denied := configured(t, obj{"url": "http://169.254.169.254"})
 	rounds := 1000
 	if testing.Short() {

@@ -158,16 +158,6 @@ func recorder(t testing.TB) (*httptest.Server, chan seen) {
 	}), ch
 }
 
-// closedAddr is an address that nothing listens on.
-func closedAddr(t testing.TB) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
-}
-
 // want compares what a receipt says surely.
 func want(t testing.TB, r transport.Receipt, effect transport.Effect, code transport.Code, status int) {
 	t.Helper()

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/hookline/hookline/plugins/http"
+	"github.com/hookline/hookline/plugins/target/targettest"
 	"github.com/hookline/hookline/plugins/transport"
 )
 
@@ -122,7 +123,7 @@ func readRequestOnly(c *net.TCPConn) { readRequest(c) }
 
 func TestNotReached(t *testing.T) {
 	t.Run("refused", func(t *testing.T) {
-		addr := closedAddr(t)
+		addr := targettest.ClosedAddr(t)
 		r := deliver(t, configured(t, secretive(addr)), message())
 		want(t, r, transport.None, transport.ConnectionRefused, 0)
 		if r.Detail != "dial tcp "+addr+": connection refused" {
@@ -219,7 +220,7 @@ func TestDeadline(t *testing.T) {
 	t.Run("already over", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		tr := configured(t, secretive(closedAddr(t)))
+		tr := configured(t, secretive(targettest.ClosedAddr(t)))
 		want(t, tr.Deliver(ctx, message()), transport.None, transport.Timeout, 0)
 		want(t, tr.Check(ctx), transport.None, transport.Timeout, 0)
 	})
@@ -453,7 +454,7 @@ func TestCheckPlain(t *testing.T) {
 	if r.Detail != "connected to "+addr {
 		t.Errorf("detail %q", r.Detail)
 	}
-	want(t, configured(t, secretive(closedAddr(t))).Check(t.Context()), transport.None, transport.ConnectionRefused, 0)
+	want(t, configured(t, secretive(targettest.ClosedAddr(t))).Check(t.Context()), transport.None, transport.ConnectionRefused, 0)
 }
 
 func TestNotConfigured(t *testing.T) {

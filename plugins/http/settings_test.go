@@ -3,7 +3,6 @@ package http_test
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,25 +13,9 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/hookline/hookline/plugins/http"
+	"github.com/hookline/hookline/plugins/target/targettest"
 	"github.com/hookline/hookline/plugins/transport"
 )
-
-// fields lists the SettingErrors that err joins.
-func fields(t *testing.T, err error) (out []string) {
-	t.Helper()
-	if j, ok := err.(interface{ Unwrap() []error }); ok {
-		for _, e := range j.Unwrap() {
-			out = append(out, fields(t, e)...)
-		}
-		return out
-	}
-	var se *transport.SettingError
-	ok := errors.As(err, &se)
-	if !ok {
-		t.Fatalf("not a SettingError: %v", err)
-	}
-	return []string{se.Field}
-}
 
 func TestBadSettings(t *testing.T) {
 	dir := t.TempDir()
@@ -109,7 +92,7 @@ func TestBadSettings(t *testing.T) {
 			t.Errorf("%s: accepted", in)
 			continue
 		}
-		if got := strings.Join(fields(t, err), " "); got != want {
+		if got := strings.Join(targettest.Fields(t, err), " "); got != want {
 			t.Errorf("%s: %q (%v), want %q", in, got, err, want)
 		}
 		if shown := strings.ReplaceAll(fmt.Sprintf("%v %+v", err, err), "signing_secrets", ""); strings.Contains(shown, "secret") {

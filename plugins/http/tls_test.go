@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/hookline/hookline/plugins/http"
+	"github.com/hookline/hookline/plugins/target/targettest"
 	"github.com/hookline/hookline/plugins/transport"
 )
 
@@ -190,7 +191,7 @@ func TestTLS(t *testing.T) {
 		want(t, deliver(t, tr, message()), transport.None, transport.ConnectionReset, 0)
 	})
 	t.Run("refused", func(t *testing.T) {
-		want(t, deliver(t, configured(t, obj{"url": "https://" + closedAddr(t)}), message()), transport.None, transport.ConnectionRefused, 0)
+		want(t, deliver(t, configured(t, obj{"url": "https://" + targettest.ClosedAddr(t)}), message()), transport.None, transport.ConnectionRefused, 0)
 	})
 }
 

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/hookline/hookline/plugins/conformance"
+
+	"github.com/hookline/hookline/plugins/target/targettest"
 )
 
 // python is an interpreter that has python-hl7, the independent implementation.
@@ -43,7 +45,7 @@ func newReceiver(tb testing.TB, tls ...string) *receiver {
 	if python() == "" {
 		tb.Skip("no python3 with hl7.mllp, so nothing was tested against a real receiver: install it with `apt-get install python3-hl7`, or `pip install hl7`")
 	}
-	r := &receiver{tb: tb, dir: tb.TempDir(), address: closedAddr(tb), limit: 16 << 20, tls: tls}
+	r := &receiver{tb: tb, dir: tb.TempDir(), address: targettest.ClosedAddr(tb), limit: 16 << 20, tls: tls}
 	tb.Cleanup(r.kill)
 	r.start()
 	return r
@@ -136,14 +138,4 @@ func (r *receiver) Received() (out [][]byte) {
 		out = append(out, block)
 	}
 	return out
-}
-
-// closedAddr is an address that nothing listens on.
-func closedAddr(tb testing.TB) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
 }

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hookline/hookline/plugins/target/targettest"
 	"github.com/hookline/hookline/plugins/transport"
 )
 
@@ -178,7 +179,7 @@ func TestRefusedCertificate(t *testing.T) {
 // Connections that are not made, or not to be made.
 func TestNoConnection(t *testing.T) {
 	for address, code := range map[string]transport.Code{
-		closedAddr(t):            transport.ConnectionRefused,
+		targettest.ClosedAddr(t): transport.ConnectionRefused,
 		"169.254.169.254":        transport.AddressDenied,
 		"no-such-host.invalid:1": transport.DNSError,
 	} {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hookline/hookline/plugins/target/targettest"
 	"github.com/hookline/hookline/plugins/transport"
 )
 
@@ -72,8 +73,8 @@ func TestTopic(t *testing.T) {
 }
 
 func TestMessagesThatCannotBe(t *testing.T) {
-	five := configured(t, settings(closedAddr(t), obj{"max_payload": 1000}))
-	three := configured(t, settings(closedAddr(t), obj{"version": "3.1.1"}))
+	five := configured(t, settings(targettest.ClosedAddr(t), obj{"max_payload": 1000}))
+	three := configured(t, settings(targettest.ClosedAddr(t), obj{"version": "3.1.1"}))
 	for name, change := range map[string]func(*transport.Message){
 		"a long key":             func(m *transport.Message) { m.Key = strings.Repeat("secret", 11000) },
 		"a key with a wildcard":  func(m *transport.Message) { m.Key = "secret/#" },
@@ -197,7 +198,7 @@ func TestCheck(t *testing.T) {
 		"a wrong password":    {obj{"password": "hunter2"}, transport.UnauthorizedByTarget, 0x87, "not authorized"},
 		"... by 3.1.1":        {obj{"password": "hunter2", "version": "3.1.1"}, transport.UnauthorizedByTarget, 5, "not authorized"},
 		"an unknown name":     {obj{"address": "nowhere.invalid"}, transport.DNSError, 0, "nowhere.invalid"},
-		"nobody there":        {obj{"address": closedAddr(t)}, transport.ConnectionRefused, 0, "refused"},
+		"nobody there":        {obj{"address": targettest.ClosedAddr(t)}, transport.ConnectionRefused, 0, "refused"},
 		"another authority":   {obj{"address": b.TLSAddr, "tls": obj{}}, transport.TLSError, 0, "unknown authority"},
 		"another name":        {obj{"address": b.TLSAddr, "tls": obj{"ca_file": b.CA.CAFile, "server_name": "other.example"}}, transport.TLSError, 0, "not for other.example"},
 		"a denied address":    {obj{"deny_addresses": []string{"127.0.0.0/8"}}, transport.AddressDenied, 0, "deny_addresses"},

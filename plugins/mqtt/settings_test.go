@@ -14,6 +14,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/hookline/hookline/plugins/mqtt"
+	"github.com/hookline/hookline/plugins/target/targettest"
 	"github.com/hookline/hookline/plugins/transport"
 )
 
@@ -70,7 +71,7 @@ func TestBadSettings(t *testing.T) {
 			t.Errorf("%s: accepted", in)
 			continue
 		}
-		if got := strings.Join(fields(t, err), " "); got != want {
+		if got := strings.Join(targettest.Fields(t, err), " "); got != want {
 			t.Errorf("%s: %q (%v), want %q", in, got, err, want)
 		}
 		if strings.Contains(err.Error(), "secret") {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/hookline/hookline/plugins/target/targettest"
 	"github.com/hookline/hookline/plugins/transport"
 )
 
@@ -52,7 +53,7 @@ func TestMessage(t *testing.T) {
 }
 
 func TestMessagesThatCannotBe(t *testing.T) {
-	tr := configured(t, settings(closedAddr(t), "events", nil))
+	tr := configured(t, settings(targettest.ClosedAddr(t), "events", nil))
 	for name, change := range map[string]func(*transport.Message){
 		"a wildcard":            func(m *transport.Message) { m.Path = "secret/>" },
 		"another wildcard":      func(m *transport.Message) { m.Path = "*" },
@@ -128,7 +129,7 @@ func TestCheck(t *testing.T) {
 		detail   string
 	}{
 		"a stream":              {nil, transport.Delivered, "recognises a message id for 1m30s"},
-		"the second server":     {obj{"servers": []string{closedAddr(t), n.Addr}}, transport.Delivered, "connected to " + n.Addr},
+		"the second server":     {obj{"servers": []string{targettest.ClosedAddr(t), n.Addr}}, transport.Delivered, "connected to " + n.Addr},
 		"no stream":             {obj{"subject": "nowhere"}, transport.NotFoundAtTarget, "no stream takes subject nowhere"},
 		"may not ask":           {obj{"username": narrow}, transport.Delivered, "may not ask"},
 		"may not hear":          {obj{"username": deaf}, transport.UnauthorizedByTarget, "inbox"},
@@ -137,7 +138,7 @@ func TestCheck(t *testing.T) {
 		"another inbox":         {obj{"inbox_prefix": "inbox.hookline"}, transport.Delivered, "recognises"},
 		"an inbox out of reach": {obj{"inbox_prefix": "elsewhere", "username": narrow}, transport.UnauthorizedByTarget, "inbox"},
 		"an unknown name":       {obj{"servers": []string{"nowhere.invalid"}}, transport.DNSError, "nowhere.invalid"},
-		"nobody there":          {obj{"servers": []string{closedAddr(t)}}, transport.ConnectionRefused, "refused"},
+		"nobody there":          {obj{"servers": []string{targettest.ClosedAddr(t)}}, transport.ConnectionRefused, "refused"},
 		"no TLS there":          {obj{"tls": obj{}}, transport.TLSError, "does not speak TLS"},
 	} {
 		effect := transport.None

@@ -88,6 +88,17 @@ func FreePort() (int, error) {
 	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
+// ClosedAddr is an address that nothing listens on.
+func ClosedAddr(tb testing.TB) string {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}
+
 // Missing leaves a test out, loudly, because a server's program is not installed. On
 // CI nothing may be left out.
 func Missing(tb testing.TB, what, install string) {
