@@ -104,10 +104,11 @@ func TestTLS(t *testing.T) {
 		{"that name", other, obj{"ca_file": ours.file, "server_name": "other.example"}, transport.Done, transport.Delivered, "AA"},
 		{"expired", old, obj{"ca_file": ours.file}, transport.None, transport.TLSError, "expired on"},
 		{"a client certificate", mutual, obj{"ca_file": ours.file, "cert_file": clientCert, "key_file": clientKey}, transport.Done, transport.Delivered, "AA"},
-		// Python's asyncio closes where others send an alert: see TestRefusedCertificate.
-		{"no client certificate", mutual, obj{"ca_file": ours.file}, transport.Unknown, transport.ConnectionReset, "closed"},
+		// Python's asyncio closes where others send an alert (see TestRefusedCertificate), and
+		// whether we hear a close or a reset is a matter of time.
+		{"no client certificate", mutual, obj{"ca_file": ours.file}, transport.Unknown, transport.ConnectionReset, "127.0.0.1"},
 		{"a stranger's client certificate", mutual, obj{"ca_file": ours.file, "cert_file": strangeCert, "key_file": strangeKey}, transport.Unknown, transport.ConnectionReset, ""},
-		{"no TLS", plain, nil, transport.Unknown, transport.ConnectionReset, "closed"},
+		{"no TLS", plain, nil, transport.Unknown, transport.ConnectionReset, "127.0.0.1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := obj{"address": c.to.address}
