@@ -1,0 +1,180 @@
+package pipeline_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/hookline/hookline/plugins/pipeline"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// frame is what goes either way.
+type frame struct {
+	call  uint64
+	aside bool
+}
+
+// wire is the other side of a stream.
+type wire struct {
+	grpc.ClientStream
+	ctx  context.Context
+	sent chan *frame
+	back chan *frame
+	end  chan error
+}
+
+func (w *wire) Send(f *frame) error {
+	select {
+	case w.sent <- f:
+		return nil
+	case <-w.ctx.Done():
+		return w.ctx.Err()
+	}
+}
+
+func (w *wire) Recv() (*frame, error) {
+	select {
+	case f := <-w.back:
+		return f, nil
+	case err := <-w.end:
+		return nil, err
+	}
+}
+
+func open(t *testing.T, aside func(*frame) bool) (*pipeline.Pipeline[frame, frame], *wire) {
+	t.Helper()
+	w := &wire{sent: make(chan *frame), back: make(chan *frame), end: make(chan error, 1)}
+	p, err := pipeline.Open(func(ctx context.Context, _ ...grpc.CallOption) (grpc.BidiStreamingClient[frame, frame], error) {
+		w.ctx = ctx
+		return w, nil
+	}, func(f *frame) uint64 { return f.call }, aside)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		select {
+		case w.end <- io.EOF:
+		default: // it has ended
+		}
+		<-p.Ended
+	})
+	return p, w
+}
+
+func begin(t *testing.T, p *pipeline.Pipeline[frame, frame]) (uint64, <-chan *frame) {
+	t.Helper()
+	id, answer, err := p.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id, answer
+}
+
+// next is what comes of a call, nil if it failed.
+func next(t *testing.T, answer <-chan *frame) *frame {
+	t.Helper()
+	select {
+	case f := <-answer:
+		return f
+	case <-time.After(5 * time.Second):
+		t.Fatal("nothing comes")
+		return nil
+	}
+}
+
+// Answers find their calls in whatever order they come, and a frame that is aside
+// ends none.
+func TestAnswers(t *testing.T) {
+	asides := make(chan uint64, 1)
+	p, w := open(t, func(f *frame) bool {
+		if f.aside {
+			asides <- f.call
+		}
+		return f.aside
+	})
+	first, answer1 := begin(t, p)
+	second, answer2 := begin(t, p)
+	p.Frames <- &frame{call: first}
+	if got := <-w.sent; got.call != first || first == second {
+		t.Errorf("sent %d; the calls are %d and %d", got.call, first, second)
+	}
+	w.back <- &frame{call: first, aside: true}
+	w.back <- &frame{call: second}
+	if got := next(t, answer2); got == nil || got.call != second {
+		t.Errorf("the second call: %+v", got)
+	}
+	if got := <-asides; got != first {
+		t.Errorf("aside: %d", got)
+	}
+	w.back <- &frame{call: first}
+	if got := next(t, answer1); got == nil || got.call != first || got.aside {
+		t.Errorf("the first call: %+v", got)
+	}
+}
+
+// What was given up, or answered before, disturbs nobody.
+func TestForget(t *testing.T) {
+	p, w := open(t, nil)
+	first, answer1 := begin(t, p)
+	second, answer2 := begin(t, p)
+	p.Forget(first)
+	for _, id := range []uint64{first, 99, second, second} {
+		w.back <- &frame{call: id}
+	}
+	if got := next(t, answer2); got == nil || got.call != second {
+		t.Errorf("the second call: %+v", got)
+	}
+	select {
+	case got, open := <-answer1:
+		t.Errorf("the call that was given up: %+v, %v", got, open)
+	default:
+	}
+}
+
+// The end of the stream ends all calls at once, and no other begins.
+func TestEnd(t *testing.T) {
+	for _, c := range []struct {
+		end  error
+		code codes.Code
+	}{
+		{io.EOF, codes.Unavailable},
+		{status.Error(codes.ResourceExhausted, "too large"), codes.ResourceExhausted},
+	} {
+		p, w := open(t, nil)
+		_, answer1 := begin(t, p)
+		_, answer2 := begin(t, p)
+		w.end <- c.end
+		for _, answer := range []<-chan *frame{answer1, answer2} {
+			if got := next(t, answer); got != nil {
+				t.Errorf("%v: %+v", c.end, got)
+			}
+		}
+		if got := status.Code(p.Err()); got != c.code {
+			t.Errorf("%v: %s", c.end, got)
+		}
+		if _, _, err := p.Begin(); status.Code(err) != c.code {
+			t.Errorf("%v: a call begins after the end: %v", c.end, err)
+		}
+		<-p.Ended
+	}
+}
+
+// A stream that cannot be opened leaves nothing behind.
+func TestOpenFails(t *testing.T) {
+	refused := errors.New("refused")
+	_, err := pipeline.Open(func(ctx context.Context, _ ...grpc.CallOption) (grpc.BidiStreamingClient[frame, frame], error) {
+		return nil, refused
+	}, func(f *frame) uint64 { return f.call }, nil)
+	if !errors.Is(err, refused) {
+		t.Error(err)
+	}
+}
