@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-plugin"
@@ -44,16 +45,18 @@ func (p *TransportPlugin) GRPCClient(_ context.Context, _ *plugin.GRPCBroker, co
 // server is the plugin's side of the hop.
 type server struct {
 	pb.UnimplementedTransportServiceServer
-	impl transport.Transport
+	impl    transport.Transport
+	batches atomic.Bool // the host takes answers that travel together
 }
 
-func (s *server) Describe(context.Context, *pb.DescribeRequest) (out *pb.DescribeResponse, err error) {
+func (s *server) Describe(_ context.Context, req *pb.DescribeRequest) (out *pb.DescribeResponse, err error) {
 	defer notPanic(&err)
+	s.batches.Store(req.GetBatches())
 	d := s.impl.Describe()
 	return &pb.DescribeResponse{
 		Name: d.Name, Version: d.Version,
 		Idempotent: d.Idempotent, Exclusive: d.Exclusive,
-		SettingsSchema: d.Settings, Stream: true, MaxInFlight: uint32(max(0, d.MaxInFlight)),
+		SettingsSchema: d.Settings, Stream: true, MaxInFlight: uint32(max(0, d.MaxInFlight)), Batches: true,
 	}, nil
 }
 
@@ -141,6 +144,8 @@ func SettingErrors(err error) []*transport.SettingError {
 type Client struct {
 	rpc    pb.TransportServiceClient
 	stream *stream // nil: Deliver is called for each message
+
+	batches bool // the plugin takes calls that travel together
 }
 
 // NewClient speaks the contract over conn.
@@ -150,10 +155,11 @@ func NewClient(conn grpc.ClientConnInterface) *Client {
 
 // Describe asks what the plugin is. streams tells whether Open is possible.
 func (c *Client) Describe(ctx context.Context) (about transport.Description, streams bool, err error) {
-	r, err := c.rpc.Describe(ctx, &pb.DescribeRequest{})
+	r, err := c.rpc.Describe(ctx, &pb.DescribeRequest{Batches: true})
 	if err != nil {
 		return transport.Description{}, false, fmt.Errorf("describe: %w", err)
 	}
+	c.batches = r.GetBatches()
 	return transport.Description{
 		Name: r.GetName(), Version: r.GetVersion(),
 		Idempotent: r.GetIdempotent(), Exclusive: r.GetExclusive(),
@@ -164,7 +170,7 @@ func (c *Client) Describe(ctx context.Context) (about transport.Description, str
 // Open makes later Deliver calls share one stream. It comes once, after Configure
 // and before the first Deliver. The stream ends with the connection.
 func (c *Client) Open() error {
-	s, err := openStream(c.rpc)
+	s, err := openStream(c.rpc, c.batches)
 	if err != nil {
 		return fmt.Errorf("stream: %w", err)
 	}

@@ -23,15 +23,17 @@ const maxStreamCalls = 4096
 
 // Stream serves many Deliver calls over one stream.
 func (s *server) Stream(stream grpc.BidiStreamingServer[pb.StreamRequest, pb.StreamResponse]) error {
-	var (
-		sending sync.Mutex // a stream takes one sender at a time
-		calls   sync.WaitGroup
-		slots   = make(chan struct{}, maxStreamCalls)
-		mu      sync.Mutex
-		cancels = map[uint64]context.CancelFunc{}
-	)
+	c := &calls{
+		server: s, slots: make(chan struct{}, maxStreamCalls), work: make(chan *call), cancels: map[uint64]context.CancelFunc{},
+	}
+	var join func(*pb.StreamResponse, []*pb.StreamResponse)
+	if s.batches.Load() {
+		join = func(first *pb.StreamResponse, more []*pb.StreamResponse) { first.More = more }
+	}
+	c.answers = pipeline.NewOutbox(stream.Send, join)
 	ctx, cancelAll := context.WithCancel(stream.Context())
-	defer calls.Wait()
+	defer c.workers.Wait()
+	defer close(c.work)
 	defer cancelAll()
 	for {
 		frame, err := stream.Recv()
@@ -41,40 +43,83 @@ func (s *server) Stream(stream grpc.BidiStreamingServer[pb.StreamRequest, pb.Str
 		if err != nil {
 			return err
 		}
-		id := frame.GetCall()
-		req := frame.GetDeliver()
-		if req == nil {
-			mu.Lock()
-			if cancel := cancels[id]; cancel != nil {
-				cancel()
-			}
-			mu.Unlock()
-			continue
+		if err := c.take(ctx, frame); err != nil {
+			return err
 		}
-		select {
-		case slots <- struct{}{}:
-		case <-ctx.Done(): // the stream has ended, and those that hold the slots may not know
-			return context.Cause(ctx)
-		}
-		call, cancel := within(ctx, req.GetTimeout())
-		mu.Lock()
-		cancels[id] = cancel
-		mu.Unlock()
-		calls.Go(func() {
-			out := &pb.StreamResponse{Call: id}
-			if r, err := s.deliver(call, req); err == nil {
-				out.Receipt = r
+		for _, one := range frame.GetMore() {
+			if err := c.take(ctx, one); err != nil {
+				return err
 			}
-			mu.Lock()
-			delete(cancels, id)
-			mu.Unlock()
+		}
+	}
+}
+
+// calls are those of one stream.
+type calls struct {
+	*server
+	answers *pipeline.Outbox[pb.StreamResponse]
+	slots   chan struct{}
+	workers sync.WaitGroup
+	work    chan *call // to a worker that has nothing to do
+
+	mu      sync.Mutex
+	cancels map[uint64]context.CancelFunc
+}
+
+// call is one of them.
+type call struct {
+	id     uint64
+	req    *pb.DeliverRequest
+	ctx    context.Context
+	cancel context.CancelFunc
+}
+
+// take begins a call, or cancels one.
+func (c *calls) take(ctx context.Context, frame *pb.StreamRequest) error {
+	id, req := frame.GetCall(), frame.GetDeliver()
+	if req == nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if cancel := c.cancels[id]; cancel != nil {
 			cancel()
-			<-slots
-			sending.Lock()
-			defer sending.Unlock()
-			_ = stream.Send(out) // if it fails the stream has ended, which the host sees
+		}
+		return nil
+	}
+	select {
+	case c.slots <- struct{}{}:
+	case <-ctx.Done(): // the stream has ended, and those that hold the slots may not know
+		return context.Cause(ctx)
+	}
+	one := &call{id: id, req: req}
+	one.ctx, one.cancel = within(ctx, req.GetTimeout())
+	c.mu.Lock()
+	c.cancels[id] = one.cancel
+	c.mu.Unlock()
+	select {
+	case c.work <- one:
+	default:
+		c.workers.Go(func() {
+			// A goroutine that has run once has a stack that is large enough.
+			for ok := true; ok; one, ok = <-c.work {
+				c.make(one)
+			}
 		})
 	}
+	return nil
+}
+
+// make makes a call and answers it.
+func (c *calls) make(one *call) {
+	out := &pb.StreamResponse{Call: one.id}
+	if r, err := c.deliver(one.ctx, one.req); err == nil {
+		out.Receipt = r
+	}
+	c.mu.Lock()
+	delete(c.cancels, one.id)
+	c.mu.Unlock()
+	one.cancel()
+	<-c.slots
+	c.answers.Send(out)
 }
 
 // stream is the host's side: calls in flight on one stream.
@@ -82,8 +127,12 @@ type stream struct {
 	*pipeline.Pipeline[pb.StreamRequest, pb.StreamResponse]
 }
 
-func openStream(client pb.TransportServiceClient) (*stream, error) {
-	p, err := pipeline.Open(client.Stream, (*pb.StreamResponse).GetCall, nil)
+func openStream(client pb.TransportServiceClient, batches bool) (*stream, error) {
+	kind := pipeline.Kind[pb.StreamRequest, pb.StreamResponse]{Number: (*pb.StreamResponse).GetCall, More: (*pb.StreamResponse).GetMore}
+	if batches {
+		kind.Join = func(first *pb.StreamRequest, more []*pb.StreamRequest) { first.More = more }
+	}
+	p, err := pipeline.Open(client.Stream, kind)
 	if err != nil {
 		return nil, err
 	}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/hookline/hookline/plugins"
 	"github.com/hookline/hookline/plugins/transport"
+	pb "github.com/hookline/hookline/plugins/transportpb"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -238,5 +239,53 @@ func TestSettingErrorsCross(t *testing.T) {
 	about, streams, err := c.Describe(t.Context())
 	if err != nil || !streams || about.Name != "target" || !about.Idempotent {
 		t.Errorf("%+v %t %v", about, streams, err)
+	}
+}
+
+// Answers travel together only to a host that says that it takes them so.
+func TestAnswersTravelTogether(t *testing.T) {
+	const calls = 32
+	for _, takes := range []bool{true, false} {
+		together := make(chan struct{})
+		_, _, conn := dial(t, &target{deliver: func(context.Context, *transport.Message) transport.Receipt {
+			<-together // all end at once
+			return transport.Receipt{Effect: transport.Done, Code: transport.Delivered}
+		}})
+		rpc := pb.NewTransportServiceClient(conn)
+		about, err := rpc.Describe(t.Context(), &pb.DescribeRequest{Batches: takes})
+		if err != nil || !about.GetBatches() {
+			t.Fatalf("%v, %v", about, err)
+		}
+		stream, err := rpc.Stream(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := &pb.StreamRequest{Call: 1, Frame: &pb.StreamRequest_Deliver{Deliver: &pb.DeliverRequest{}}}
+		for call := uint64(2); call <= calls; call++ {
+			first.More = append(first.More, &pb.StreamRequest{Call: call, Frame: &pb.StreamRequest_Deliver{Deliver: &pb.DeliverRequest{}}})
+		}
+		if err := stream.Send(first); err != nil {
+			t.Fatal(err)
+		}
+		close(together)
+		answered := map[uint64]bool{}
+		for len(answered) < calls {
+			out, err := stream.Recv()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !takes && len(out.GetMore()) > 0 {
+				t.Error("answers travel together to a host that does not take them so")
+			}
+			for _, one := range append([]*pb.StreamResponse{out}, out.GetMore()...) {
+				if answered[one.GetCall()] || one.GetReceipt().GetEffect() != pb.Effect_EFFECT_DONE {
+					t.Errorf("call %d: %v", one.GetCall(), one.GetReceipt())
+				}
+				answered[one.GetCall()] = true
+			}
+		}
+		if err := stream.CloseSend(); err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -57,7 +57,11 @@ type flight struct {
 // open begins the stream of a new process.
 func (p *running) open() error {
 	p.inFlight = make(map[uint64]*flight)
-	pipe, err := pipeline.Open(p.rpc.Stream, (*pb.StreamResponse).GetRun, p.aside)
+	pipe, err := pipeline.Open(p.rpc.Stream, pipeline.Kind[pb.StreamRequest, pb.StreamResponse]{
+		Number: (*pb.StreamResponse).GetRun, Aside: p.aside,
+		Join: func(first *pb.StreamRequest, more []*pb.StreamRequest) { first.More = more },
+		More: (*pb.StreamResponse).GetMore,
+	})
 	if err != nil {
 		return fmt.Errorf("stream: %w", err)
 	}

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/hookline/hookline/plugins/pipeline"
 	pb "github.com/hookline/hookline/transforms/transformpb"
 )
 
@@ -104,7 +105,8 @@ func (s *server) Unload(_ context.Context, req *pb.UnloadRequest) (*pb.UnloadRes
 // Stream runs scripts on events. Every run is answered in time, whatever its script
 // does; what a stuck one sends later is dropped.
 func (s *server) Stream(stream grpc.BidiStreamingServer[pb.StreamRequest, pb.StreamResponse]) error {
-	h := &hop{stream: stream, waiting: make(map[uint64]chan *pb.CallResult)}
+	h := &hop{waiting: make(map[uint64]chan *pb.CallResult)}
+	h.Outbox = pipeline.NewOutbox(stream.Send, func(first *pb.StreamResponse, more []*pb.StreamResponse) { first.More = more })
 	defer h.end()
 	for {
 		frame, err := stream.Recv()
@@ -114,12 +116,19 @@ func (s *server) Stream(stream grpc.BidiStreamingServer[pb.StreamRequest, pb.Str
 		if err != nil {
 			return err
 		}
-		switch f := frame.GetFrame().(type) {
-		case *pb.StreamRequest_Begin:
-			s.begin(h, frame.GetRun(), f.Begin)
-		case *pb.StreamRequest_Result:
-			h.result(frame.GetRun(), f.Result)
+		s.take(h, frame)
+		for _, one := range frame.GetMore() {
+			s.take(h, one)
 		}
+	}
+}
+
+func (s *server) take(h *hop, frame *pb.StreamRequest) {
+	switch f := frame.GetFrame().(type) {
+	case *pb.StreamRequest_Begin:
+		s.begin(h, frame.GetRun(), f.Begin)
+	case *pb.StreamRequest_Result:
+		h.result(frame.GetRun(), f.Result)
 	}
 }
 
@@ -184,7 +193,7 @@ func (j *job) limit() time.Duration {
 // answer ends the run for the host. Only the first answer counts.
 func (j *job) answer(out *pb.RunResponse) {
 	j.once.Do(func() {
-		j.hop.send(&pb.StreamResponse{Run: j.id, Frame: &pb.StreamResponse_End{End: out}})
+		j.hop.Send(&pb.StreamResponse{Run: j.id, Frame: &pb.StreamResponse_End{End: out}})
 	})
 }
 
@@ -218,7 +227,7 @@ func (j *job) ask(method string, argument []byte) ([]byte, error) {
 	j.calls++
 	result := j.hop.expect(j.id)
 	defer j.hop.forget(j.id)
-	j.hop.send(&pb.StreamResponse{Run: j.id, Frame: &pb.StreamResponse_Call{Call: &pb.HostCall{
+	j.hop.Send(&pb.StreamResponse{Run: j.id, Frame: &pb.StreamResponse_Call{Call: &pb.HostCall{
 		Call: j.calls, Method: method, Argument: argument,
 	}}})
 	over := time.NewTimer(time.Until(j.end))
@@ -241,23 +250,12 @@ func (j *job) ask(method string, argument []byte) ([]byte, error) {
 	}
 }
 
-// hop is the child's end of one stream.
+// hop is the child's end of one stream. A stuck run may still send when it has ended.
 type hop struct {
-	stream  grpc.BidiStreamingServer[pb.StreamRequest, pb.StreamResponse]
-	sending sync.Mutex // a stream takes one sender at a time
-	ended   bool       // its handler has returned; a stuck run may still try to send
+	*pipeline.Outbox[pb.StreamResponse]
 
 	mu      sync.Mutex
 	waiting map[uint64]chan *pb.CallResult // by run; nil: the stream has ended
-}
-
-// send sends a frame. If it fails the stream has ended, which the host sees.
-func (h *hop) send(frame *pb.StreamResponse) {
-	h.sending.Lock()
-	defer h.sending.Unlock()
-	if !h.ended {
-		_ = h.stream.Send(frame)
-	}
 }
 
 // expect gives a run's next result a place, which is closed if the stream ends.
@@ -289,9 +287,7 @@ func (h *hop) result(run uint64, r *pb.CallResult) {
 }
 
 func (h *hop) end() {
-	h.sending.Lock()
-	h.ended = true
-	h.sending.Unlock()
+	h.End()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, place := range h.waiting {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/hookline/hookline/core"
 	"github.com/hookline/hookline/plugins/host"
+	"github.com/hookline/hookline/plugins/pipeline"
 	pb "github.com/hookline/hookline/transforms/transformpb"
 )
 
@@ -496,7 +497,7 @@ func TestHostCall(t *testing.T) {
 			req: &pb.RunRequest{Alone: alone},
 		}
 		finished := make(chan struct{})
-		h := &hop{stream: &loop{d: d, j: j}, waiting: map[uint64]chan *pb.CallResult{}}
+		h := &hop{Outbox: pipeline.NewOutbox((&loop{d: d, j: j}).Send, nil), waiting: map[uint64]chan *pb.CallResult{}}
 		j.hop = h
 		expired := make(chan struct{})
 		d.turns.begin(alone, j.end, func() bool {

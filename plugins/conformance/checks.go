@@ -78,6 +78,8 @@ var checks = []check{
 		why: "what the target does not want is not sent again for three days"},
 	{name: "answers single calls", ways: hops, run: checkSingle,
 		why: "Deliver is what every host can call; Stream is an offer beside it"},
+	{name: "answers calls that travel together", ways: hops, run: checkBatch,
+		why: "a busy host puts what waits into one message, and each of it blocks a screen"},
 	{name: "comes back after a crash", ways: process, run: checkCrash,
 		why: "the process may be killed at any time, and what it leaves behind must not keep the next one from starting"},
 	{name: "ends with its host", ways: process, run: checkHostDeath,

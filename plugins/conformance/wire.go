@@ -24,11 +24,11 @@ func describeOver(t *trial) (about transport.Description, streams bool, err erro
 }
 
 // configure describes and configures the transport behind rpc, as the host does.
-func (t *trial) configure(rpc pb.TransportServiceClient, settings json.RawMessage) (streams bool) {
+func (t *trial) configure(rpc pb.TransportServiceClient, settings json.RawMessage) (about *pb.DescribeResponse) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
-	about, err := rpc.Describe(ctx, &pb.DescribeRequest{})
+	about, err := rpc.Describe(ctx, &pb.DescribeRequest{Batches: true})
 	if err != nil {
 		t.Fatalf("Describe: %v", err)
 	}
@@ -43,7 +43,7 @@ func (t *trial) configure(rpc pb.TransportServiceClient, settings json.RawMessag
 	for _, e := range out.GetErrors() {
 		t.Fatalf("good settings were refused: %s: %s", e.GetField(), t.clean(e.GetRule()))
 	}
-	return about.GetStream()
+	return about
 }
 
 func request(m *transport.Message, timeout time.Duration) *pb.DeliverRequest {
@@ -77,6 +77,51 @@ func checkSingle(t *trial) {
 	}
 }
 
+// checkBatch sends calls that travel in one message.
+func checkBatch(t *trial) {
+	target := t.target()
+	rpc := t.way.connect(t)
+	switch about := t.configure(rpc, target.Settings()); {
+	case !about.GetStream():
+		t.Skip("it serves no Stream")
+	case !about.GetBatches():
+		t.Skip("it takes each call of a stream by itself")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), ample)
+	defer cancel()
+	stream, err := rpc.Stream(ctx)
+	if err != nil {
+		t.Fatalf("Stream: %v", err)
+	}
+	frame := func(call uint64) *pb.StreamRequest {
+		return &pb.StreamRequest{Call: call, Frame: &pb.StreamRequest_Deliver{Deliver: request(t.message(t.text("together")), ample)}}
+	}
+	const calls = 4
+	first, open := frame(1), map[uint64]bool{1: true}
+	for call := uint64(2); call <= calls; call++ {
+		first.More = append(first.More, frame(call))
+		open[call] = true
+	}
+	if err := stream.Send(first); err != nil {
+		t.Fatalf("Stream: %v", err)
+	}
+	for len(open) > 0 {
+		out, err := stream.Recv()
+		if err != nil {
+			t.Fatalf("%d calls travelled in one message, and %d of them were not answered: %s", calls, len(open), t.clean(err.Error()))
+		}
+		for _, end := range append([]*pb.StreamResponse{out}, out.GetMore()...) {
+			switch r := end.GetReceipt(); {
+			case !open[end.GetCall()]:
+				t.Fatalf("call %d was answered twice, or never made", end.GetCall())
+			case r.GetEffect() != pb.Effect_EFFECT_DONE:
+				t.Errorf("call %d of %d in one message: effect %s, code %s", end.GetCall(), calls, r.GetEffect(), r.GetCode())
+			}
+			delete(open, end.GetCall())
+		}
+	}
+}
+
 // checkCancelFrame cancels a call on the stream: nobody else can see whether a
 // plugin heeds it, as its answer to a cancelled unary call is not passed on.
 func checkCancelFrame(t *trial) {
@@ -85,7 +130,7 @@ func checkCancelFrame(t *trial) {
 		target.Set(Slow)
 	}
 	rpc := t.way.connect(t)
-	if !t.configure(rpc, target.Settings()) {
+	if !t.configure(rpc, target.Settings()).GetStream() {
 		t.Skip("it serves no Stream, and of a cancelled unary call nothing is seen")
 	}
 	if !t.staged() { // so that a connection that is kept is there

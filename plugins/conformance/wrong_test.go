@@ -84,6 +84,8 @@ func (k *link) wrongBefore(ctx context.Context, one *line) (r transport.Receipt,
 	case "serves streams only":
 		// A Go plugin cannot tell the two ways of a call apart: it goes by the payload.
 		return transport.Failed(transport.None, transport.TargetError, ""), strings.Contains(one.Payload, `"single"`)
+	case "takes one of several":
+		return transport.Failed(transport.None, transport.TargetError, ""), knowsText && strings.Contains(one.Payload, `"together"`)
 	}
 	return transport.Receipt{}, false
 }
@@ -215,6 +217,7 @@ func TestWrongTransportsFail(t *testing.T) {
 		{value, "rejected is delivered", "tells that the target rejects"},
 		{value, "wrong password is refused", "tells of a wrong password"},
 		{grpc, "serves streams only", "answers single calls"},
+		{grpc, "takes one of several", "answers calls that travel together"},
 		{process, "leaves a lock", "comes back after a crash"},
 		{process, "outlives its host", "ends with its host"},
 		{process, "does not end", "ends when told"},

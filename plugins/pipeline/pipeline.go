@@ -1,11 +1,14 @@
-// Package pipeline is the caller's side of a bidirectional gRPC stream that carries
-// many calls at once: numbered frames go out, and what comes back finds its call.
+// Package pipeline is a bidirectional gRPC stream that carries many calls at once:
+// numbered frames go out, and what comes back finds its call. [Pipeline] is the
+// caller's side, [Outbox] the way back on the other. Frames that wait for each other
+// travel in one message, which costs little more than one of them.
 package pipeline
 
 import (
 	"context"
 	"errors"
 	"io"
+	"runtime"
 	"sync"
 
 	"google.golang.org/grpc"
@@ -22,9 +25,8 @@ type Pipeline[Out, In any] struct {
 	Frames chan<- *Out
 	Ended  <-chan struct{}
 
-	rpc    grpc.BidiStreamingClient[Out, In]
-	number func(*In) uint64
-	aside  func(*In) bool
+	rpc  grpc.BidiStreamingClient[Out, In]
+	kind Kind[Out, In]
 
 	mu      sync.Mutex
 	last    uint64
@@ -32,12 +34,23 @@ type Pipeline[Out, In any] struct {
 	err     error // why the stream has ended; no call begins after it
 }
 
-// Open opens the stream. number tells which call a frame is for; aside, if it is not
-// nil, takes frames that do not end their call and must not block. The stream ends
-// with the connection.
+// Kind is what a pipeline needs to know of its frames.
+type Kind[Out, In any] struct {
+	// Number tells which call a frame is for.
+	Number func(*In) uint64
+	// Aside, if it is not nil, takes frames that do not end their call. It must not
+	// block.
+	Aside func(*In) bool
+	// Join puts frames behind another, to travel with it in one message; nil: the
+	// other side takes each by itself only.
+	Join func(first *Out, more []*Out)
+	// More are the frames that have travelled with one.
+	More func(*In) []*In
+}
+
+// Open opens the stream. It ends with the connection.
 func Open[Out, In any](
-	open func(context.Context, ...grpc.CallOption) (grpc.BidiStreamingClient[Out, In], error),
-	number func(*In) uint64, aside func(*In) bool,
+	open func(context.Context, ...grpc.CallOption) (grpc.BidiStreamingClient[Out, In], error), kind Kind[Out, In],
 ) (*Pipeline[Out, In], error) {
 	ctx, cancel := context.WithCancel(context.Background()) // receive cancels it when the stream ends
 	rpc, err := open(ctx)
@@ -45,10 +58,10 @@ func Open[Out, In any](
 		cancel()
 		return nil, err
 	}
-	frames := make(chan *Out, 64)
+	frames := make(chan *Out, batchMost)
 	p := &Pipeline[Out, In]{
 		Frames: frames, Ended: ctx.Done(),
-		rpc: rpc, number: number, aside: aside,
+		rpc: rpc, kind: kind,
 		pending: map[uint64]chan *In{},
 	}
 	go p.receive(cancel)
@@ -60,11 +73,34 @@ func (p *Pipeline[Out, In]) send(frames <-chan *Out) {
 	for {
 		select {
 		case frame := <-frames:
+			if p.kind.Join != nil {
+				p.fill(frame, frames)
+			}
 			// An error means that the stream has ended, which receive sees too.
 			_ = p.rpc.Send(frame)
 		case <-p.Ended:
 			return
 		}
+	}
+}
+
+// fill puts behind a frame those that are on their way to it.
+func (p *Pipeline[Out, In]) fill(first *Out, frames <-chan *Out) {
+	runtime.Gosched() // a busy host has callers that are about to send
+	var more []*Out
+	room := batchBytes - sizeOf(first)
+	for room > 0 && len(more) < batchMost {
+		select {
+		case frame := <-frames:
+			more = append(more, frame)
+			room -= sizeOf(frame)
+			continue
+		default:
+		}
+		break
+	}
+	if more != nil {
+		p.kind.Join(first, more)
 	}
 }
 
@@ -81,17 +117,27 @@ func (p *Pipeline[Out, In]) receive(cancel context.CancelFunc) {
 			p.fail(err)
 			return
 		}
-		if p.aside != nil && p.aside(in) {
-			continue
+		p.hand(in)
+		if p.kind.More != nil {
+			for _, one := range p.kind.More(in) {
+				p.hand(one)
+			}
 		}
-		id := p.number(in)
-		p.mu.Lock()
-		answer := p.pending[id]
-		delete(p.pending, id)
-		p.mu.Unlock()
-		if answer != nil { // else it was given up
-			answer <- in
-		}
+	}
+}
+
+// hand gives a frame to its call.
+func (p *Pipeline[Out, In]) hand(in *In) {
+	if p.kind.Aside != nil && p.kind.Aside(in) {
+		return
+	}
+	id := p.kind.Number(in)
+	p.mu.Lock()
+	answer := p.pending[id]
+	delete(p.pending, id)
+	p.mu.Unlock()
+	if answer != nil { // else it was given up
+		answer <- in
 	}
 }
 

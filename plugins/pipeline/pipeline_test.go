@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"testing"
 	"time"
 
@@ -21,7 +22,10 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type frame struct {
 	call  uint64
 	aside bool
+	more  []*frame
 }
+
+func join(first *frame, more []*frame) { first.more = more }
 
 // wire is the other side of a stream.
 type wire struct {
@@ -50,13 +54,14 @@ func (w *wire) Recv() (*frame, error) {
 	}
 }
 
-func open(t *testing.T, aside func(*frame) bool) (*pipeline.Pipeline[frame, frame], *wire) {
+func open(t *testing.T, kind pipeline.Kind[frame, frame]) (*pipeline.Pipeline[frame, frame], *wire) {
 	t.Helper()
 	w := &wire{sent: make(chan *frame), back: make(chan *frame), end: make(chan error, 1)}
+	kind.Number = func(f *frame) uint64 { return f.call }
 	p, err := pipeline.Open(func(ctx context.Context, _ ...grpc.CallOption) (grpc.BidiStreamingClient[frame, frame], error) {
 		w.ctx = ctx
 		return w, nil
-	}, func(f *frame) uint64 { return f.call }, aside)
+	}, kind)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,12 +100,12 @@ func next(t *testing.T, answer <-chan *frame) *frame {
 // ends none.
 func TestAnswers(t *testing.T) {
 	asides := make(chan uint64, 1)
-	p, w := open(t, func(f *frame) bool {
+	p, w := open(t, pipeline.Kind[frame, frame]{Aside: func(f *frame) bool {
 		if f.aside {
 			asides <- f.call
 		}
 		return f.aside
-	})
+	}})
 	first, answer1 := begin(t, p)
 	second, answer2 := begin(t, p)
 	p.Frames <- &frame{call: first}
@@ -121,9 +126,53 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
+// What waits while a message is sent travels in the next one, and answers that have
+// travelled together find their calls.
+func TestTogether(t *testing.T) {
+	p, w := open(t, pipeline.Kind[frame, frame]{Join: join, More: func(f *frame) []*frame { return f.more }})
+	first, answer1 := begin(t, p)
+	second, answer2 := begin(t, p)
+	third, answer3 := begin(t, p)
+	p.Frames <- &frame{call: 99} // it is being sent until the test takes it
+	for _, id := range []uint64{first, second, third} {
+		p.Frames <- &frame{call: id}
+	}
+	var sent []uint64
+	messages := 0
+	for len(sent) < 4 {
+		got := <-w.sent
+		messages++
+		for _, one := range append([]*frame{got}, got.more...) {
+			sent = append(sent, one.call)
+		}
+	}
+	if !slices.Equal(sent, []uint64{99, first, second, third}) || messages > 2 {
+		t.Errorf("sent %d in %d messages", sent, messages)
+	}
+	w.back <- &frame{call: third, more: []*frame{{call: first}, {call: 77}, {call: second}}}
+	for i, answer := range []<-chan *frame{answer1, answer2, answer3} {
+		if got := next(t, answer); got == nil || got.call != []uint64{first, second, third}[i] {
+			t.Errorf("call %d: %+v", i+1, got)
+		}
+	}
+}
+
+// To one that does not know of it nothing travels together.
+func TestNotTogether(t *testing.T) {
+	p, w := open(t, pipeline.Kind[frame, frame]{})
+	for id := range uint64(5) {
+		p.Frames <- &frame{call: id}
+	}
+	for id := range uint64(5) {
+		if got := <-w.sent; got.call != id || got.more != nil {
+			t.Errorf("%+v", got)
+		}
+	}
+}
+
 // What was given up, or answered before, disturbs nobody.
 func TestForget(t *testing.T) {
-	p, w := open(t, nil)
+	p, w := open(t, pipeline.Kind[frame, frame]{})
 	first, answer1 := begin(t, p)
 	second, answer2 := begin(t, p)
 	p.Forget(first)
@@ -149,7 +198,7 @@ func TestEnd(t *testing.T) {
 		{io.EOF, codes.Unavailable},
 		{status.Error(codes.ResourceExhausted, "too large"), codes.ResourceExhausted},
 	} {
-		p, w := open(t, nil)
+		p, w := open(t, pipeline.Kind[frame, frame]{})
 		_, answer1 := begin(t, p)
 		_, answer2 := begin(t, p)
 		w.end <- c.end
@@ -173,7 +222,7 @@ func TestOpenFails(t *testing.T) {
 	refused := errors.New("refused")
 	_, err := pipeline.Open(func(ctx context.Context, _ ...grpc.CallOption) (grpc.BidiStreamingClient[frame, frame], error) {
 		return nil, refused
-	}, func(f *frame) uint64 { return f.call }, nil)
+	}, pipeline.Kind[frame, frame]{})
 	if !errors.Is(err, refused) {
 		t.Error(err)
 	}

@@ -84,7 +84,9 @@ func (Effect) EnumDescriptor() ([]byte, []int) {
 }
 
 type DescribeRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The host takes StreamResponse.more.
+	Batches       bool `protobuf:"varint,1,opt,name=batches,proto3" json:"batches,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -119,6 +121,13 @@ func (*DescribeRequest) Descriptor() ([]byte, []int) {
 	return file_plugins_transportpb_transport_proto_rawDescGZIP(), []int{0}
 }
 
+func (x *DescribeRequest) GetBatches() bool {
+	if x != nil {
+		return x.Batches
+	}
+	return false
+}
+
 type DescribeResponse struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Name    string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -133,7 +142,9 @@ type DescribeResponse struct {
 	Stream bool `protobuf:"varint,6,opt,name=stream,proto3" json:"stream,omitempty"`
 	// How many calls at a time the plugin takes, by whichever way; 0: any number. The
 	// host begins no more.
-	MaxInFlight   uint32 `protobuf:"varint,7,opt,name=max_in_flight,json=maxInFlight,proto3" json:"max_in_flight,omitempty"`
+	MaxInFlight uint32 `protobuf:"varint,7,opt,name=max_in_flight,json=maxInFlight,proto3" json:"max_in_flight,omitempty"`
+	// The plugin takes StreamRequest.more.
+	Batches       bool `protobuf:"varint,8,opt,name=batches,proto3" json:"batches,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -215,6 +226,13 @@ func (x *DescribeResponse) GetMaxInFlight() uint32 {
 		return x.MaxInFlight
 	}
 	return 0
+}
+
+func (x *DescribeResponse) GetBatches() bool {
+	if x != nil {
+		return x.Batches
+	}
+	return false
 }
 
 type ConfigureRequest struct {
@@ -596,7 +614,10 @@ type StreamRequest struct {
 	//
 	//	*StreamRequest_Deliver
 	//	*StreamRequest_Cancel
-	Frame         isStreamRequest_Frame `protobuf_oneof:"frame"`
+	Frame isStreamRequest_Frame `protobuf_oneof:"frame"`
+	// Frames that follow this one, each as if it had come by itself; they have none that
+	// follow them. Only a plugin that announces batches in Describe gets any.
+	More          []*StreamRequest `protobuf:"bytes,4,rep,name=more,proto3" json:"more,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -663,6 +684,13 @@ func (x *StreamRequest) GetCancel() *Cancel {
 	return nil
 }
 
+func (x *StreamRequest) GetMore() []*StreamRequest {
+	if x != nil {
+		return x.More
+	}
+	return nil
+}
+
 type isStreamRequest_Frame interface {
 	isStreamRequest_Frame()
 }
@@ -723,7 +751,10 @@ type StreamResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Call  uint64                 `protobuf:"varint,1,opt,name=call,proto3" json:"call,omitempty"`
 	// Absent if the plugin failed on the call, as a gRPC error of Deliver is.
-	Receipt       *Receipt `protobuf:"bytes,2,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	Receipt *Receipt `protobuf:"bytes,2,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	// The ends of other calls, as StreamRequest.more. Only a host that announces batches
+	// in Describe takes any.
+	More          []*StreamResponse `protobuf:"bytes,3,rep,name=more,proto3" json:"more,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -768,6 +799,13 @@ func (x *StreamResponse) GetCall() uint64 {
 func (x *StreamResponse) GetReceipt() *Receipt {
 	if x != nil {
 		return x.Receipt
+	}
+	return nil
+}
+
+func (x *StreamResponse) GetMore() []*StreamResponse {
+	if x != nil {
+		return x.More
 	}
 	return nil
 }
@@ -976,8 +1014,9 @@ var File_plugins_transportpb_transport_proto protoreflect.FileDescriptor
 
 const file_plugins_transportpb_transport_proto_rawDesc = "" +
 	"\n" +
-	"#plugins/transportpb/transport.proto\x12\x15hookline.transport.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x11\n" +
-	"\x0fDescribeRequest\"\xe3\x01\n" +
+	"#plugins/transportpb/transport.proto\x12\x15hookline.transport.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"+\n" +
+	"\x0fDescribeRequest\x12\x18\n" +
+	"\abatches\x18\x01 \x01(\bR\abatches\"\xfd\x01\n" +
 	"\x10DescribeResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x1e\n" +
@@ -987,7 +1026,8 @@ const file_plugins_transportpb_transport_proto_rawDesc = "" +
 	"\texclusive\x18\x04 \x01(\bR\texclusive\x12'\n" +
 	"\x0fsettings_schema\x18\x05 \x01(\fR\x0esettingsSchema\x12\x16\n" +
 	"\x06stream\x18\x06 \x01(\bR\x06stream\x12\"\n" +
-	"\rmax_in_flight\x18\a \x01(\rR\vmaxInFlight\".\n" +
+	"\rmax_in_flight\x18\a \x01(\rR\vmaxInFlight\x12\x18\n" +
+	"\abatches\x18\b \x01(\bR\abatches\".\n" +
 	"\x10ConfigureRequest\x12\x1a\n" +
 	"\bsettings\x18\x01 \x01(\fR\bsettings\"P\n" +
 	"\x11ConfigureResponse\x12;\n" +
@@ -1022,16 +1062,18 @@ const file_plugins_transportpb_transport_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"K\n" +
 	"\x0fDeliverResponse\x128\n" +
-	"\areceipt\x18\x01 \x01(\v2\x1e.hookline.transport.v1.ReceiptR\areceipt\"\xa8\x01\n" +
+	"\areceipt\x18\x01 \x01(\v2\x1e.hookline.transport.v1.ReceiptR\areceipt\"\xe2\x01\n" +
 	"\rStreamRequest\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\x04R\x04call\x12A\n" +
 	"\adeliver\x18\x02 \x01(\v2%.hookline.transport.v1.DeliverRequestH\x00R\adeliver\x127\n" +
-	"\x06cancel\x18\x03 \x01(\v2\x1d.hookline.transport.v1.CancelH\x00R\x06cancelB\a\n" +
+	"\x06cancel\x18\x03 \x01(\v2\x1d.hookline.transport.v1.CancelH\x00R\x06cancel\x128\n" +
+	"\x04more\x18\x04 \x03(\v2$.hookline.transport.v1.StreamRequestR\x04moreB\a\n" +
 	"\x05frame\"\b\n" +
-	"\x06Cancel\"^\n" +
+	"\x06Cancel\"\x99\x01\n" +
 	"\x0eStreamResponse\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\x04R\x04call\x128\n" +
-	"\areceipt\x18\x02 \x01(\v2\x1e.hookline.transport.v1.ReceiptR\areceipt\"C\n" +
+	"\areceipt\x18\x02 \x01(\v2\x1e.hookline.transport.v1.ReceiptR\areceipt\x129\n" +
+	"\x04more\x18\x03 \x03(\v2%.hookline.transport.v1.StreamResponseR\x04more\"C\n" +
 	"\fCheckRequest\x123\n" +
 	"\atimeout\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\atimeout\"I\n" +
 	"\rCheckResponse\x128\n" +
@@ -1101,27 +1143,29 @@ var file_plugins_transportpb_transport_proto_depIdxs = []int32{
 	13, // 4: hookline.transport.v1.DeliverResponse.receipt:type_name -> hookline.transport.v1.Receipt
 	6,  // 5: hookline.transport.v1.StreamRequest.deliver:type_name -> hookline.transport.v1.DeliverRequest
 	9,  // 6: hookline.transport.v1.StreamRequest.cancel:type_name -> hookline.transport.v1.Cancel
-	13, // 7: hookline.transport.v1.StreamResponse.receipt:type_name -> hookline.transport.v1.Receipt
-	16, // 8: hookline.transport.v1.CheckRequest.timeout:type_name -> google.protobuf.Duration
-	13, // 9: hookline.transport.v1.CheckResponse.receipt:type_name -> hookline.transport.v1.Receipt
-	0,  // 10: hookline.transport.v1.Receipt.effect:type_name -> hookline.transport.v1.Effect
-	16, // 11: hookline.transport.v1.Receipt.retry_after:type_name -> google.protobuf.Duration
-	16, // 12: hookline.transport.v1.Receipt.target_took:type_name -> google.protobuf.Duration
-	1,  // 13: hookline.transport.v1.TransportService.Describe:input_type -> hookline.transport.v1.DescribeRequest
-	3,  // 14: hookline.transport.v1.TransportService.Configure:input_type -> hookline.transport.v1.ConfigureRequest
-	6,  // 15: hookline.transport.v1.TransportService.Deliver:input_type -> hookline.transport.v1.DeliverRequest
-	8,  // 16: hookline.transport.v1.TransportService.Stream:input_type -> hookline.transport.v1.StreamRequest
-	11, // 17: hookline.transport.v1.TransportService.Check:input_type -> hookline.transport.v1.CheckRequest
-	2,  // 18: hookline.transport.v1.TransportService.Describe:output_type -> hookline.transport.v1.DescribeResponse
-	4,  // 19: hookline.transport.v1.TransportService.Configure:output_type -> hookline.transport.v1.ConfigureResponse
-	7,  // 20: hookline.transport.v1.TransportService.Deliver:output_type -> hookline.transport.v1.DeliverResponse
-	10, // 21: hookline.transport.v1.TransportService.Stream:output_type -> hookline.transport.v1.StreamResponse
-	12, // 22: hookline.transport.v1.TransportService.Check:output_type -> hookline.transport.v1.CheckResponse
-	18, // [18:23] is the sub-list for method output_type
-	13, // [13:18] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	8,  // 7: hookline.transport.v1.StreamRequest.more:type_name -> hookline.transport.v1.StreamRequest
+	13, // 8: hookline.transport.v1.StreamResponse.receipt:type_name -> hookline.transport.v1.Receipt
+	10, // 9: hookline.transport.v1.StreamResponse.more:type_name -> hookline.transport.v1.StreamResponse
+	16, // 10: hookline.transport.v1.CheckRequest.timeout:type_name -> google.protobuf.Duration
+	13, // 11: hookline.transport.v1.CheckResponse.receipt:type_name -> hookline.transport.v1.Receipt
+	0,  // 12: hookline.transport.v1.Receipt.effect:type_name -> hookline.transport.v1.Effect
+	16, // 13: hookline.transport.v1.Receipt.retry_after:type_name -> google.protobuf.Duration
+	16, // 14: hookline.transport.v1.Receipt.target_took:type_name -> google.protobuf.Duration
+	1,  // 15: hookline.transport.v1.TransportService.Describe:input_type -> hookline.transport.v1.DescribeRequest
+	3,  // 16: hookline.transport.v1.TransportService.Configure:input_type -> hookline.transport.v1.ConfigureRequest
+	6,  // 17: hookline.transport.v1.TransportService.Deliver:input_type -> hookline.transport.v1.DeliverRequest
+	8,  // 18: hookline.transport.v1.TransportService.Stream:input_type -> hookline.transport.v1.StreamRequest
+	11, // 19: hookline.transport.v1.TransportService.Check:input_type -> hookline.transport.v1.CheckRequest
+	2,  // 20: hookline.transport.v1.TransportService.Describe:output_type -> hookline.transport.v1.DescribeResponse
+	4,  // 21: hookline.transport.v1.TransportService.Configure:output_type -> hookline.transport.v1.ConfigureResponse
+	7,  // 22: hookline.transport.v1.TransportService.Deliver:output_type -> hookline.transport.v1.DeliverResponse
+	10, // 23: hookline.transport.v1.TransportService.Stream:output_type -> hookline.transport.v1.StreamResponse
+	12, // 24: hookline.transport.v1.TransportService.Check:output_type -> hookline.transport.v1.CheckResponse
+	20, // [20:25] is the sub-list for method output_type
+	15, // [15:20] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_plugins_transportpb_transport_proto_init() }

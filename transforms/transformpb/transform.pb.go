@@ -181,7 +181,9 @@ type StreamRequest struct {
 	//
 	//	*StreamRequest_Begin
 	//	*StreamRequest_Result
-	Frame         isStreamRequest_Frame `protobuf_oneof:"frame"`
+	Frame isStreamRequest_Frame `protobuf_oneof:"frame"`
+	// Frames that follow this one, each as if it had come by itself.
+	More          []*StreamRequest `protobuf:"bytes,4,rep,name=more,proto3" json:"more,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -248,6 +250,13 @@ func (x *StreamRequest) GetResult() *CallResult {
 	return nil
 }
 
+func (x *StreamRequest) GetMore() []*StreamRequest {
+	if x != nil {
+		return x.More
+	}
+	return nil
+}
+
 type isStreamRequest_Frame interface {
 	isStreamRequest_Frame()
 }
@@ -272,7 +281,9 @@ type StreamResponse struct {
 	//
 	//	*StreamResponse_End
 	//	*StreamResponse_Call
-	Frame         isStreamResponse_Frame `protobuf_oneof:"frame"`
+	Frame isStreamResponse_Frame `protobuf_oneof:"frame"`
+	// Frames that follow this one, each as if it had come by itself.
+	More          []*StreamResponse `protobuf:"bytes,4,rep,name=more,proto3" json:"more,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -335,6 +346,13 @@ func (x *StreamResponse) GetCall() *HostCall {
 		if x, ok := x.Frame.(*StreamResponse_Call); ok {
 			return x.Call
 		}
+	}
+	return nil
+}
+
+func (x *StreamResponse) GetMore() []*StreamResponse {
+	if x != nil {
+		return x.More
 	}
 	return nil
 }
@@ -1714,16 +1732,18 @@ const file_transforms_transformpb_transform_proto_rawDesc = "" +
 	"&transforms/transformpb/transform.proto\x12\x1ahookline.transform.v1alpha\x1a\x1egoogle/protobuf/duration.proto\"*\n" +
 	"\x10ConfigureRequest\x12\x16\n" +
 	"\x06memory\x18\x01 \x01(\x04R\x06memory\"\x13\n" +
-	"\x11ConfigureResponse\"\xac\x01\n" +
+	"\x11ConfigureResponse\"\xeb\x01\n" +
 	"\rStreamRequest\x12\x10\n" +
 	"\x03run\x18\x01 \x01(\x04R\x03run\x12>\n" +
 	"\x05begin\x18\x02 \x01(\v2&.hookline.transform.v1alpha.RunRequestH\x00R\x05begin\x12@\n" +
-	"\x06result\x18\x03 \x01(\v2&.hookline.transform.v1alpha.CallResultH\x00R\x06resultB\a\n" +
-	"\x05frame\"\xa4\x01\n" +
+	"\x06result\x18\x03 \x01(\v2&.hookline.transform.v1alpha.CallResultH\x00R\x06result\x12=\n" +
+	"\x04more\x18\x04 \x03(\v2).hookline.transform.v1alpha.StreamRequestR\x04moreB\a\n" +
+	"\x05frame\"\xe4\x01\n" +
 	"\x0eStreamResponse\x12\x10\n" +
 	"\x03run\x18\x01 \x01(\x04R\x03run\x12;\n" +
 	"\x03end\x18\x02 \x01(\v2'.hookline.transform.v1alpha.RunResponseH\x00R\x03end\x12:\n" +
-	"\x04call\x18\x03 \x01(\v2$.hookline.transform.v1alpha.HostCallH\x00R\x04callB\a\n" +
+	"\x04call\x18\x03 \x01(\v2$.hookline.transform.v1alpha.HostCallH\x00R\x04call\x12>\n" +
+	"\x04more\x18\x04 \x03(\v2*.hookline.transform.v1alpha.StreamResponseR\x04moreB\a\n" +
 	"\x05frame\"R\n" +
 	"\bHostCall\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\x04R\x04call\x12\x16\n" +
@@ -1901,43 +1921,45 @@ var file_transforms_transformpb_transform_proto_goTypes = []any{
 var file_transforms_transformpb_transform_proto_depIdxs = []int32{
 	20, // 0: hookline.transform.v1alpha.StreamRequest.begin:type_name -> hookline.transform.v1alpha.RunRequest
 	6,  // 1: hookline.transform.v1alpha.StreamRequest.result:type_name -> hookline.transform.v1alpha.CallResult
-	21, // 2: hookline.transform.v1alpha.StreamResponse.end:type_name -> hookline.transform.v1alpha.RunResponse
-	5,  // 3: hookline.transform.v1alpha.StreamResponse.call:type_name -> hookline.transform.v1alpha.HostCall
-	7,  // 4: hookline.transform.v1alpha.CallResult.failure:type_name -> hookline.transform.v1alpha.CallFailure
-	25, // 5: hookline.transform.v1alpha.BundleRequest.modules:type_name -> hookline.transform.v1alpha.BundleRequest.ModulesEntry
-	17, // 6: hookline.transform.v1alpha.BundleResponse.problems:type_name -> hookline.transform.v1alpha.Problem
-	17, // 7: hookline.transform.v1alpha.BundleResponse.warnings:type_name -> hookline.transform.v1alpha.Problem
-	30, // 8: hookline.transform.v1alpha.LoadRequest.timeout:type_name -> google.protobuf.Duration
-	26, // 9: hookline.transform.v1alpha.LoadRequest.lookups:type_name -> hookline.transform.v1alpha.LoadRequest.LookupsEntry
-	27, // 10: hookline.transform.v1alpha.LoadRequest.secrets:type_name -> hookline.transform.v1alpha.LoadRequest.SecretsEntry
-	15, // 11: hookline.transform.v1alpha.LoadRequest.answers:type_name -> hookline.transform.v1alpha.Answers
-	28, // 12: hookline.transform.v1alpha.Answers.trialkit:type_name -> hookline.transform.v1alpha.Answers.TrialkitEntry
-	17, // 13: hookline.transform.v1alpha.LoadResponse.problems:type_name -> hookline.transform.v1alpha.Problem
-	22, // 14: hookline.transform.v1alpha.RunResponse.messages:type_name -> hookline.transform.v1alpha.Content
-	23, // 15: hookline.transform.v1alpha.RunResponse.skip:type_name -> hookline.transform.v1alpha.Word
-	23, // 16: hookline.transform.v1alpha.RunResponse.reject:type_name -> hookline.transform.v1alpha.Word
-	24, // 17: hookline.transform.v1alpha.RunResponse.failure:type_name -> hookline.transform.v1alpha.Failure
-	29, // 18: hookline.transform.v1alpha.Content.headers:type_name -> hookline.transform.v1alpha.Content.HeadersEntry
-	0,  // 19: hookline.transform.v1alpha.Failure.reason:type_name -> hookline.transform.v1alpha.Reason
-	8,  // 20: hookline.transform.v1alpha.TransformService.Bundle:input_type -> hookline.transform.v1alpha.BundleRequest
-	10, // 21: hookline.transform.v1alpha.TransformService.Provide:input_type -> hookline.transform.v1alpha.ProvideRequest
-	12, // 22: hookline.transform.v1alpha.TransformService.Withdraw:input_type -> hookline.transform.v1alpha.WithdrawRequest
-	14, // 23: hookline.transform.v1alpha.TransformService.Load:input_type -> hookline.transform.v1alpha.LoadRequest
-	18, // 24: hookline.transform.v1alpha.TransformService.Unload:input_type -> hookline.transform.v1alpha.UnloadRequest
-	1,  // 25: hookline.transform.v1alpha.TransformService.Configure:input_type -> hookline.transform.v1alpha.ConfigureRequest
-	3,  // 26: hookline.transform.v1alpha.TransformService.Stream:input_type -> hookline.transform.v1alpha.StreamRequest
-	9,  // 27: hookline.transform.v1alpha.TransformService.Bundle:output_type -> hookline.transform.v1alpha.BundleResponse
-	11, // 28: hookline.transform.v1alpha.TransformService.Provide:output_type -> hookline.transform.v1alpha.ProvideResponse
-	13, // 29: hookline.transform.v1alpha.TransformService.Withdraw:output_type -> hookline.transform.v1alpha.WithdrawResponse
-	16, // 30: hookline.transform.v1alpha.TransformService.Load:output_type -> hookline.transform.v1alpha.LoadResponse
-	19, // 31: hookline.transform.v1alpha.TransformService.Unload:output_type -> hookline.transform.v1alpha.UnloadResponse
-	2,  // 32: hookline.transform.v1alpha.TransformService.Configure:output_type -> hookline.transform.v1alpha.ConfigureResponse
-	4,  // 33: hookline.transform.v1alpha.TransformService.Stream:output_type -> hookline.transform.v1alpha.StreamResponse
-	27, // [27:34] is the sub-list for method output_type
-	20, // [20:27] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	3,  // 2: hookline.transform.v1alpha.StreamRequest.more:type_name -> hookline.transform.v1alpha.StreamRequest
+	21, // 3: hookline.transform.v1alpha.StreamResponse.end:type_name -> hookline.transform.v1alpha.RunResponse
+	5,  // 4: hookline.transform.v1alpha.StreamResponse.call:type_name -> hookline.transform.v1alpha.HostCall
+	4,  // 5: hookline.transform.v1alpha.StreamResponse.more:type_name -> hookline.transform.v1alpha.StreamResponse
+	7,  // 6: hookline.transform.v1alpha.CallResult.failure:type_name -> hookline.transform.v1alpha.CallFailure
+	25, // 7: hookline.transform.v1alpha.BundleRequest.modules:type_name -> hookline.transform.v1alpha.BundleRequest.ModulesEntry
+	17, // 8: hookline.transform.v1alpha.BundleResponse.problems:type_name -> hookline.transform.v1alpha.Problem
+	17, // 9: hookline.transform.v1alpha.BundleResponse.warnings:type_name -> hookline.transform.v1alpha.Problem
+	30, // 10: hookline.transform.v1alpha.LoadRequest.timeout:type_name -> google.protobuf.Duration
+	26, // 11: hookline.transform.v1alpha.LoadRequest.lookups:type_name -> hookline.transform.v1alpha.LoadRequest.LookupsEntry
+	27, // 12: hookline.transform.v1alpha.LoadRequest.secrets:type_name -> hookline.transform.v1alpha.LoadRequest.SecretsEntry
+	15, // 13: hookline.transform.v1alpha.LoadRequest.answers:type_name -> hookline.transform.v1alpha.Answers
+	28, // 14: hookline.transform.v1alpha.Answers.trialkit:type_name -> hookline.transform.v1alpha.Answers.TrialkitEntry
+	17, // 15: hookline.transform.v1alpha.LoadResponse.problems:type_name -> hookline.transform.v1alpha.Problem
+	22, // 16: hookline.transform.v1alpha.RunResponse.messages:type_name -> hookline.transform.v1alpha.Content
+	23, // 17: hookline.transform.v1alpha.RunResponse.skip:type_name -> hookline.transform.v1alpha.Word
+	23, // 18: hookline.transform.v1alpha.RunResponse.reject:type_name -> hookline.transform.v1alpha.Word
+	24, // 19: hookline.transform.v1alpha.RunResponse.failure:type_name -> hookline.transform.v1alpha.Failure
+	29, // 20: hookline.transform.v1alpha.Content.headers:type_name -> hookline.transform.v1alpha.Content.HeadersEntry
+	0,  // 21: hookline.transform.v1alpha.Failure.reason:type_name -> hookline.transform.v1alpha.Reason
+	8,  // 22: hookline.transform.v1alpha.TransformService.Bundle:input_type -> hookline.transform.v1alpha.BundleRequest
+	10, // 23: hookline.transform.v1alpha.TransformService.Provide:input_type -> hookline.transform.v1alpha.ProvideRequest
+	12, // 24: hookline.transform.v1alpha.TransformService.Withdraw:input_type -> hookline.transform.v1alpha.WithdrawRequest
+	14, // 25: hookline.transform.v1alpha.TransformService.Load:input_type -> hookline.transform.v1alpha.LoadRequest
+	18, // 26: hookline.transform.v1alpha.TransformService.Unload:input_type -> hookline.transform.v1alpha.UnloadRequest
+	1,  // 27: hookline.transform.v1alpha.TransformService.Configure:input_type -> hookline.transform.v1alpha.ConfigureRequest
+	3,  // 28: hookline.transform.v1alpha.TransformService.Stream:input_type -> hookline.transform.v1alpha.StreamRequest
+	9,  // 29: hookline.transform.v1alpha.TransformService.Bundle:output_type -> hookline.transform.v1alpha.BundleResponse
+	11, // 30: hookline.transform.v1alpha.TransformService.Provide:output_type -> hookline.transform.v1alpha.ProvideResponse
+	13, // 31: hookline.transform.v1alpha.TransformService.Withdraw:output_type -> hookline.transform.v1alpha.WithdrawResponse
+	16, // 32: hookline.transform.v1alpha.TransformService.Load:output_type -> hookline.transform.v1alpha.LoadResponse
+	19, // 33: hookline.transform.v1alpha.TransformService.Unload:output_type -> hookline.transform.v1alpha.UnloadResponse
+	2,  // 34: hookline.transform.v1alpha.TransformService.Configure:output_type -> hookline.transform.v1alpha.ConfigureResponse
+	4,  // 35: hookline.transform.v1alpha.TransformService.Stream:output_type -> hookline.transform.v1alpha.StreamResponse
+	29, // [29:36] is the sub-list for method output_type
+	22, // [22:29] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_transforms_transformpb_transform_proto_init() }
