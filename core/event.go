@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -106,6 +107,10 @@ func (e *InvalidEvent) Error() string {
 	return e.Key + " " + e.Rule
 }
 
+// Ids are no secrets, and a read of the kernel's randomness for each costs more than
+// the rest of it.
+func init() { uuid.EnableRandPool() }
+
 var utf8BOM = []byte("\xef\xbb\xbf")
 
 const (
@@ -140,7 +145,8 @@ func ParseEvent(body []byte) (*Event, error) {
 	default:
 		return nil, &InvalidEvent{Rule: rule}
 	}
-	top, err := members(text, "")
+	top := new(object)
+	err := top.read(text, "")
 	if err != nil {
 		return nil, err
 	}
@@ -189,12 +195,12 @@ var flags = []struct {
 	kind Kind
 }{{"OnInsert", Insert}, {"OnUpdate", Update}, {"OnReview", Review}}
 
-func kindOf(top map[string]json.RawMessage) (Kind, error) {
+func kindOf(top *object) (Kind, error) {
 	var kind Kind
 	var first string
 	for _, f := range flags {
-		raw, ok := top[f.key]
-		if !ok {
+		raw := top.get(f.key)
+		if raw == nil {
 			continue
 		}
 		switch string(raw) {
@@ -215,24 +221,24 @@ func kindOf(top map[string]json.RawMessage) (Kind, error) {
 	return kind, nil
 }
 
-func workflowOf(top map[string]json.RawMessage) (Workflow, error) {
+func workflowOf(top *object) (Workflow, error) {
 	var w Workflow
 	var err error
 	if w.ID, err = text1(top, "", "wf_id", maxID, false); err != nil {
 		return w, err
 	}
-	raw, ok := top["wf_object"]
-	if !ok || string(raw) == "null" {
+	raw := top.get("wf_object")
+	if raw == nil || string(raw) == "null" {
 		return w, nil
 	}
-	object, err := members(raw, "wf_object")
-	if err != nil {
+	var inner object
+	if err := inner.read(raw, "wf_object"); err != nil {
 		return w, err
 	}
-	if w.Name, err = text1(object, "wf_object.", "wf_name", maxName, false); err != nil {
+	if w.Name, err = text1(&inner, "wf_object.", "wf_name", maxName, false); err != nil {
 		return w, err
 	}
-	id, err := text1(object, "wf_object.", "wf_id", maxID, false)
+	id, err := text1(&inner, "wf_object.", "wf_id", maxID, false)
 	if err != nil {
 		return w, err
 	}
@@ -244,46 +250,60 @@ func workflowOf(top map[string]json.RawMessage) (Workflow, error) {
 	return w, nil
 }
 
-// known are the keys that must not stand twice: with two values it would depend
+// keys are those of ours. They must not stand twice: with two values it would depend
 // on the reader which one counts. Others are not ours to judge.
-var known = map[string]bool{
-	"trans_id": true, "form_id": true, "form_name": true,
-	"OnInsert": true, "OnUpdate": true, "OnReview": true,
-	"wf_id": true, "wf_object": true, "wf_name": true,
+var keys = [...]string{
+	"trans_id", "form_id", "form_name", "OnInsert", "OnUpdate", "OnReview", "wf_id", "wf_object", "wf_name",
 }
 
-// members splits the object that text, valid JSON, holds. Only known keys are
-// kept: by far the most of an event is passed on unread.
-func members(text []byte, key string) (map[string]json.RawMessage, error) {
+// object is what an object of JSON says to our keys. By far the most of an event is
+// passed on unread.
+type object [len(keys)][]byte
+
+// get is the value of a key, nil if it is not there.
+func (o *object) get(key string) []byte {
+	if i := slices.Index(keys[:], key); i >= 0 {
+		return o[i]
+	}
+	return nil
+}
+
+// read splits the object that text, valid JSON, holds. key is where it stands.
+func (o *object) read(text []byte, key string) error {
 	text = bytes.TrimSpace(text)
 	if text[0] != '{' {
-		return nil, &InvalidEvent{Key: key, Rule: "must be a JSON object"}
+		return &InvalidEvent{Key: key, Rule: "must be a JSON object"}
 	}
 	prefix := ""
 	if key != "" {
 		prefix = key + "."
 	}
-	out := make(map[string]json.RawMessage, len(known))
 	for rest := text[1:]; ; {
 		rest = bytes.TrimLeft(rest, " \t\r\n,")
 		if rest[0] == '}' {
-			return out, nil
+			return nil
 		}
 		quoted := rest[:valueLen(rest)]
 		rest = bytes.TrimLeft(rest[len(quoted):], " \t\r\n:")
 		value := rest[:valueLen(rest)]
 		rest = rest[len(value):]
-		name := string(quoted[1 : len(quoted)-1])
-		if strings.Contains(name, `\`) && json.Unmarshal(quoted, &name) != nil {
-			return nil, &InvalidEvent{Key: key, Rule: "is not JSON"}
+		name := quoted[1 : len(quoted)-1]
+		if bytes.IndexByte(name, '\\') >= 0 {
+			var plain string
+			if json.Unmarshal(quoted, &plain) != nil {
+				return &InvalidEvent{Key: key, Rule: "is not JSON"}
+			}
+			name = []byte(plain)
 		}
-		if !known[name] {
-			continue
+		for i, ours := range keys {
+			if string(name) != ours {
+				continue
+			}
+			if o[i] != nil {
+				return &InvalidEvent{Key: prefix + ours, Rule: "stands twice; send it once"}
+			}
+			o[i] = value
 		}
-		if _, twice := out[name]; twice {
-			return nil, &InvalidEvent{Key: prefix + name, Rule: "stands twice; send it once"}
-		}
-		out[name] = value
 	}
 }
 
@@ -316,43 +336,47 @@ func valueLen(text []byte) int {
 }
 
 // text1 reads a string or an integer as one line of text.
-func text1(object map[string]json.RawMessage, prefix, key string, limit int, required bool) (string, error) {
-	raw, ok := object[key]
-	if !ok || string(raw) == "null" {
+func text1(o *object, prefix, key string, limit int, required bool) (string, error) {
+	raw := o.get(key)
+	if raw == nil || string(raw) == "null" {
 		if required {
 			return "", &InvalidEvent{Key: prefix + key, Rule: "is missing"}
 		}
 		return "", nil
 	}
-	invalid := func(rule string) (string, error) {
+	s, rule := lineOf(raw, limit, required)
+	if rule != "" {
 		return "", &InvalidEvent{Key: prefix + key, Rule: rule}
 	}
-	var s string
+	return s, nil
+}
+
+func lineOf(raw []byte, limit int, required bool) (s, rule string) {
+	const wrong = "must be a string or a whole number"
 	switch {
 	case raw[0] == '"' && bytes.IndexByte(raw, '\\') < 0:
 		s = string(raw[1 : len(raw)-1])
 	case raw[0] == '"':
-		if err := json.Unmarshal(raw, &s); err != nil {
-			return invalid("must be a string or a whole number")
+		if json.Unmarshal(raw, &s) != nil {
+			return "", wrong
 		}
 	case raw[0] == '-' || raw[0] >= '0' && raw[0] <= '9':
 		if bytes.ContainsAny(raw, ".eE") {
-			return invalid("must be a string or a whole number")
+			return "", wrong
 		}
 		s = string(raw)
 	default:
-		return invalid("must be a string or a whole number")
+		return "", wrong
 	}
-	if required && strings.TrimSpace(s) == "" {
-		return invalid("must not be empty")
+	switch {
+	case required && strings.TrimSpace(s) == "":
+		return "", "must not be empty"
+	case len(s) > limit:
+		return "", fmt.Sprintf("must be at most %d bytes long", limit)
+	case strings.ContainsFunc(s, unicode.IsControl):
+		return "", "must not hold control characters"
 	}
-	if len(s) > limit {
-		return invalid(fmt.Sprintf("must be at most %d bytes long", limit))
-	}
-	if strings.ContainsFunc(s, unicode.IsControl) {
-		return invalid("must not hold control characters")
-	}
-	return s, nil
+	return s, ""
 }
 
 // depth is the deepest nesting of text, which need not be valid JSON.

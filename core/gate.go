@@ -76,8 +76,10 @@ func (g *Gate) enter(ctx context.Context, reserved bool) (done func(targetFailed
 		return func(bool) {}, nil
 	}
 	if !reserved {
-		if err := g.slots.Acquire(ctx, 1); err != nil {
-			return nil, err
+		if !g.slots.TryAcquire(1) {
+			if err := g.slots.Acquire(ctx, 1); err != nil {
+				return nil, err
+			}
 		}
 		if g.limit != nil {
 			if err := g.limit.Wait(ctx); err != nil {

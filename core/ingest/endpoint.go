@@ -177,15 +177,17 @@ func (c *call) authenticate() *refusal {
 		return nil
 	}
 	const look = "; it sends those of " + lookInTrialKit
-	hint := fmt.Sprintf("the email and password in TrialKit, %s, must be hooks.%s.email and hooks.%s.password",
-		lookInTrialKit, c.name, c.name)
+	hint := func() string {
+		return fmt.Sprintf("the email and password in TrialKit, %s, must be hooks.%s.email and hooks.%s.password",
+			lookInTrialKit, c.name, c.name)
+	}
 	values := c.r.Header["Authorization"]
 	if len(values) == 0 {
 		// Not an attack: .NET asks first which kind of credentials is wanted.
 		c.hook.caller.challenge(c.s.remote(c.r))
 		return &refusal{
 			code: core.Unauthorized, why: "TrialKit sent no email and password" + look,
-			hint: hint, quiet: true,
+			hint: hint(), quiet: true,
 		}
 	}
 	email, password, ok := "", "", len(values) == 1
@@ -196,7 +198,7 @@ func (c *call) authenticate() *refusal {
 		c.s.saw(c.name, Denied, "")
 		return &refusal{
 			code: core.Unauthorized, why: "Hookline cannot read the email and password that TrialKit sent" + look,
-			hint: "send one Authorization header of the scheme Basic. " + hint,
+			hint: "send one Authorization header of the scheme Basic. " + hint(),
 		}
 	}
 	switch c.s.check(c.r.Context(), c.hook, email, password) {
@@ -211,7 +213,7 @@ func (c *call) authenticate() *refusal {
 		c.s.saw(c.name, Denied, "")
 		return &refusal{
 			code: core.Unauthorized, why: "Hookline does not know the email and password that TrialKit sent" + look,
-			hint: hint,
+			hint: hint(),
 		}
 	}
 }
