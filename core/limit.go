@@ -11,7 +11,7 @@ import (
 // and who is called has a timer of its own.
 type limited struct {
 	context.Context // until it is armed
-	deadline        time.Time
+	at              time.Time
 	cause           error
 
 	once   sync.Once
@@ -21,14 +21,11 @@ type limited struct {
 
 // limit ends ctx at a time, with a cause. stop must be called.
 func limit(ctx context.Context, at time.Time, cause error) *limited {
-	if earlier, ok := ctx.Deadline(); ok && earlier.Before(at) {
-		at = earlier
-	}
-	return &limited{Context: ctx, deadline: at, cause: cause}
+	return &limited{Context: ctx, at: at, cause: cause}
 }
 
 func (l *limited) arm() context.Context {
-	l.once.Do(func() { l.timed, l.cancel = context.WithDeadlineCause(l.Context, l.deadline, l.cause) })
+	l.once.Do(func() { l.timed, l.cancel = context.WithDeadlineCause(l.Context, l.at, l.cause) })
 	return l.timed
 }
 
@@ -46,9 +43,15 @@ func (l *limited) stop() {
 	}
 }
 
-func (l *limited) Deadline() (time.Time, bool) { return l.deadline, true }
-func (l *limited) Done() <-chan struct{}       { return l.arm().Done() }
-func (l *limited) Err() error                  { return l.arm().Err() }
+func (l *limited) Deadline() (time.Time, bool) {
+	if earlier, ok := l.Context.Deadline(); ok && earlier.Before(l.at) {
+		return earlier, true
+	}
+	return l.at, true
+}
+
+func (l *limited) Done() <-chan struct{} { return l.arm().Done() }
+func (l *limited) Err() error            { return l.arm().Err() }
 
 // Value finds the cause as well: [context.Cause] asks for it by a key.
 func (l *limited) Value(key any) any { return l.arm().Value(key) }
