@@ -206,7 +206,7 @@ func (j *job) place(ev *Event, route *Route, budget *Expired, queue bool) {
 	if j.because != "" {
 		return
 	}
-	j.Run, j.Wait = true, time.Until(ev.ReceivedAt.Add(budget.After))
+	j.Run, j.Wait = true, ev.ReceivedAt.Add(budget.After).Sub(j.start)
 	if route.Transformer == nil {
 		j.Shape = ShapeBody
 	}
@@ -441,11 +441,11 @@ func (d *Dispatcher) deliver(ctx context.Context, j *job) Outcome {
 		done(false)
 		return j.blocked(JournalUnavailable) // others may take it over any moment
 	}
-	if j.Begun.IsZero() {
-		j.Begun = time.Now()
-	}
 	j.Attempts++
 	try := Attempt{N: j.Attempts, Start: time.Now()}
+	if j.Begun.IsZero() {
+		j.Begun = try.Start
+	}
 	j.trace = j.watch.Attempt(try.N)
 	if j.route.AcceptOnTimeout && d.Journal != nil {
 		ctx = d.lease() // once begun, it has the route's timeout and no other
@@ -550,10 +550,11 @@ func (j *job) messages() int {
 
 func (d *Dispatcher) send(ctx context.Context, j *job, n int) Outcome {
 	clock := &Expired{Setting: "routes." + j.Route + ".timeout", After: j.route.Timeout}
-	if deadline, ok := ctx.Deadline(); ok && j.budget != nil && time.Until(deadline) < clock.After {
+	end := time.Now().Add(j.route.Timeout)
+	if deadline, ok := ctx.Deadline(); ok && j.budget != nil && deadline.Before(end) {
 		clock = j.budget
 	}
-	attempt := limit(ctx, time.Now().Add(j.route.Timeout), clock)
+	attempt := limit(ctx, end, clock)
 	defer attempt.stop()
 
 	ev := j.Event
