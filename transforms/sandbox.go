@@ -28,7 +28,7 @@ var sandboxCode = goja.MustCompile("sandbox.js", sandboxSource, false)
 // event (no state).
 type sandbox struct {
 	rt     *goja.Runtime
-	module goja.Callable // module(collect): evaluates the script, collects its default export
+	module goja.Callable // module(collect, give): evaluates the script, collects its default export
 	export goja.Value    // what the last evaluation exported
 	script goja.Callable // that, of a program without state; nil until it is evaluated
 
@@ -47,6 +47,8 @@ type sandbox struct {
 	encoder           *encoder      // the one that is on now
 	spare             *encoder      // for the next value, or nil
 	decoder           decoder       // one at a time: nothing of a script runs in it
+	give              goja.Value    // gives
+	returned          returned
 
 	uint8Array *goja.Object    // the constructor
 	inherited  map[string]bool // the names that every object has
@@ -90,6 +92,7 @@ func newSandbox(p *program) (*sandbox, error) {
 		s.export = c.Argument(0)
 		return goja.Undefined()
 	})
+	s.give, s.returned.token = s.rt.ToValue(s.gives), s.rt.NewObject()
 	encode := s.rt.ToValue(func(c goja.FunctionCall) goja.Value {
 		s.encoder.ok, s.encoder.err = s.encoder.value(c.Argument(0))
 		return goja.Undefined()
@@ -132,7 +135,7 @@ func (s *sandbox) evaluate() (goja.Callable, error) {
 		return s.script, nil
 	}
 	s.export = goja.Undefined()
-	if _, err := s.module(goja.Undefined(), s.collect); err != nil {
+	if _, err := s.module(goja.Undefined(), s.collect, s.give); err != nil {
 		return nil, err
 	}
 	f, ok := goja.AssertFunction(s.export)
@@ -158,6 +161,7 @@ func (p *program) sandbox() (*sandbox, error) {
 // keep puts a sandbox back for the next event, unless there are enough.
 func (p *program) keep(s *sandbox) bool {
 	s.run, s.export = nil, nil
+	s.returned.forget()
 	select {
 	case p.idle <- s:
 		return true

@@ -24,18 +24,8 @@ const hostName = "__hookline"
 //
 // Everything else is either fresh in each call or frozen.
 func stateless(tree *ast.Program) bool {
-	if len(tree.Body) != 1 {
-		return false
-	}
-	s, ok := tree.Body[0].(*ast.ExpressionStatement)
-	if !ok {
-		return false
-	}
-	module, ok := s.Expression.(*ast.FunctionLiteral)
-	if !ok {
-		return false
-	}
-	if !strict(module.Body.List) {
+	module := moduleOf(tree)
+	if module == nil {
 		return false
 	}
 	m := &moduleScope{called: map[string]bool{}, constant: map[string]bool{}, callee: map[*ast.Identifier]bool{}}
@@ -56,6 +46,22 @@ func stateless(tree *ast.Program) bool {
 		w.walk(s)
 	}
 	return m.exported && !m.unsure
+}
+
+// moduleOf is the function that a bundle is, nil if it is something else.
+func moduleOf(tree *ast.Program) *ast.FunctionLiteral {
+	if len(tree.Body) != 1 {
+		return nil
+	}
+	s, ok := tree.Body[0].(*ast.ExpressionStatement)
+	if !ok {
+		return nil
+	}
+	module, ok := s.Expression.(*ast.FunctionLiteral)
+	if !ok || !strict(module.Body.List) {
+		return nil
+	}
+	return module
 }
 
 // strict tells whether code begins with "use strict": otherwise a function can be had
