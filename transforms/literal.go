@@ -6,6 +6,7 @@ import (
 
 	"github.com/dop251/goja"
 	"github.com/dop251/goja/ast"
+	"github.com/dop251/goja/unistring"
 )
 
 // Most scripts end with an object literal: return { record: event.trans_id, ... }.
@@ -81,8 +82,8 @@ func literals(tree *ast.Program) (found []*literal) {
 	return found
 }
 
-// handed is the function that a module hands to the host, or nil if it has another
-// name for it that is used.
+// handed is the function that a module hands to the host, or nil if it uses it in
+// any other way.
 func handed(module *ast.FunctionLiteral) (f ast.Expression) {
 	var export ast.Expression
 	for _, s := range module.Body.List {
@@ -99,10 +100,37 @@ func handed(module *ast.FunctionLiteral) (f ast.Expression) {
 		return nil // a bundle has a name for it
 	}
 	known := map[*ast.Identifier]bool{name: true} // uses that are none
+	names := map[unistring.String]bool{}
+	for name != nil { // it may have another: `export default transform` makes one
+		if names[name.Name] {
+			return nil
+		}
+		names[name.Name] = true
+		f, name = declared(module, name, known), nil
+		if other, ok := f.(*ast.Identifier); ok {
+			name, known[other] = other, true
+		}
+	}
+	if f, ok := f.(*ast.FunctionLiteral); ok && f.Name != nil {
+		names[f.Name.Name] = true
+	}
+	w := &walker{scope: &scope{names: map[string]bool{}}, global: func(*ast.Identifier) {}, typeOf: func(*ast.Identifier) {}}
+	w.node = func(n ast.Node) {
+		if id, ok := n.(*ast.Identifier); ok && !known[id] && (names[id.Name] || id.Name == "eval") {
+			f = nil
+		}
+	}
+	w.walk(module.Body)
+	return f
+}
+
+// declared is what a name of the top level stands for at first. The identifiers that
+// declare it are known then.
+func declared(module *ast.FunctionLiteral, name *ast.Identifier, known map[*ast.Identifier]bool) (value ast.Expression) {
 	bound := func(list []*ast.Binding) {
 		for _, b := range list {
 			if id, ok := b.Target.(*ast.Identifier); ok && id.Name == name.Name {
-				f, known[id] = b.Initializer, true
+				value, known[id] = b.Initializer, true
 			}
 		}
 	}
@@ -110,7 +138,7 @@ func handed(module *ast.FunctionLiteral) (f ast.Expression) {
 		switch s := s.(type) {
 		case *ast.FunctionDeclaration:
 			if s.Function.Name.Name == name.Name {
-				f = s.Function
+				value = s.Function
 			}
 		case *ast.VariableStatement:
 			bound(s.List)
@@ -118,18 +146,7 @@ func handed(module *ast.FunctionLiteral) (f ast.Expression) {
 			bound(s.List)
 		}
 	}
-	own := name.Name
-	if f, ok := f.(*ast.FunctionLiteral); ok && f.Name != nil {
-		own = f.Name.Name
-	}
-	w := &walker{scope: &scope{names: map[string]bool{}}, global: func(*ast.Identifier) {}, typeOf: func(*ast.Identifier) {}}
-	w.node = func(n ast.Node) {
-		if id, ok := n.(*ast.Identifier); ok && !known[id] && (id.Name == name.Name || id.Name == own || id.Name == "eval") {
-			f = nil
-		}
-	}
-	w.walk(module.Body)
-	return f
+	return value
 }
 
 // returns are the results of a function.

@@ -18,7 +18,11 @@ func TestLiterals(t *testing.T) {
 	for script, want := range map[string]int{
 		`export default function (event, ctx) { return { id: event.trans_id, form: { id: event.form_id, name: event.form_name }, kind: ctx.kind }; }`: 1,
 		`export default (event) => ({ id: event.trans_id });`:                                                                          1,
-		`const shape = (e) => ({ a: 1, b: e.none, c: null }); export default shape;`:                                                   0, // it has two names
+		`const shape = (e) => ({ a: 1, b: e.none, c: null }); export default shape;`:                                                   1,
+		`const shape = function inner(e) { return { a: e.none }; }, other = shape; export default other;`:                              1,
+		`const shape = (e) => ({ a: 1 }); const b = shape({}).a; export default shape;`:                                                0,
+		`const shape = (e) => ({ a: 1 }); export default (e) => ({ b: shape(e).a });`:                                                  1,
+		`const shape = function inner(e) { return e ? { a: typeof inner(null) } : { b: 1 }; }; export default shape;`:                  0,
 		`export default async (event) => { const id = await event.trans_id; return { id, list: [1, await 2], deep: ` + deep + ` }; };`: 1,
 		`export default () => ({});`: 1,
 		`export default () => ({ a: undefined, b: () => 1, c: Symbol("x"), d: undefined });`:                                    1,
@@ -87,9 +91,7 @@ func TestLiterals(t *testing.T) {
 		if without.code, err = goja.CompileAST(tree, false); err != nil {
 			t.Fatal(err)
 		}
-		without.idle = make(chan *sandbox, 1)
-
-		got, expected := twice(t, with), twice(t, without)
+		got, expected := inTurn(t, with, "435", "436"), inTurn(t, without, "435", "436")
 		for i := range got {
 			if !proto.Equal(got[i], expected[i]) {
 				t.Errorf("%s:\n%v\nwith its literals made:\n%v", script, short(got[i]), short(expected[i]))
@@ -98,19 +100,18 @@ func TestLiterals(t *testing.T) {
 	}
 }
 
-// twice runs a program on two events in one sandbox.
-func twice(t *testing.T, p *program) (out [2]*pb.RunResponse) {
+// inTurn runs a program on events, one after the other in one new sandbox.
+func inTurn(t *testing.T, p *program, ids ...string) (out []*pb.RunResponse) {
 	t.Helper()
+	p.idle = make(chan *sandbox, 1)
 	local := &Local{server: newServer(), program: p, timeout: 10 * time.Second}
 	defer local.Close()
-	for i, id := range []string{"435", "436"} {
-		out[i] = local.Run(&pb.RunRequest{
+	for _, id := range ids {
+		out = append(out, local.Run(&pb.RunRequest{
 			Body: []byte(strings.Replace(benchBody, "435", id, 1)), Kind: "update", DeliveryId: "0190b4f4-0000-7000-8000-000000000001",
-		})
+		}))
 	}
 	return out
 }
 
-func short(out *pb.RunResponse) string {
-	return clip(out.String(), 500)
-}
+func short(out *pb.RunResponse) string { return clip(out.String(), 500) }
