@@ -243,11 +243,7 @@ func text(of func(*pb.RunRequest) string) func(*run) goja.Value {
 // receivedAt is a Date, the same one however often it is asked for.
 func (r *run) receivedAt() goja.Value {
 	if r.date == nil {
-		date, err := r.sandbox.date(goja.Undefined(), r.sandbox.rt.ToValue(r.now.UnixMilli()))
-		if err != nil {
-			panic(err) // an interrupt: it must end the script
-		}
-		r.date = date
+		r.date = r.sandbox.newDate(r.now)
 	}
 	return r.date
 }

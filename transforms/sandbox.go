@@ -35,7 +35,6 @@ type sandbox struct {
 	words   *goja.Object // prototype of ctx
 	show    goja.Callable
 	text    goja.Callable
-	date    goja.Callable
 	freeze  goja.Callable
 	failure goja.Callable // failure(code, text): an Error with a code
 	collect goja.Value
@@ -51,6 +50,7 @@ type sandbox struct {
 	returned          returned
 
 	uint8Array *goja.Object    // the constructor
+	date       *goja.Object    // the constructor
 	inherited  map[string]bool // the names that every object has
 
 	run   *run  // the one that is on now
@@ -87,7 +87,7 @@ func newSandbox(p *program) (*sandbox, error) {
 	for _, name := range s.rt.NewObject().Prototype().GetOwnPropertyNames() {
 		s.inherited[name] = true
 	}
-	s.words, s.uint8Array = o.Get("words").(*goja.Object), o.Get("uint8Array").(*goja.Object)
+	s.words, s.uint8Array, s.date = o.Get("words").(*goja.Object), o.Get("uint8Array").(*goja.Object), o.Get("date").(*goja.Object)
 	s.collect = s.rt.ToValue(func(c goja.FunctionCall) goja.Value {
 		s.export = c.Argument(0)
 		return goja.Undefined()
@@ -111,7 +111,7 @@ func newSandbox(p *program) (*sandbox, error) {
 	}
 	ok := true
 	for f, v := range map[*goja.Callable]goja.Value{
-		&s.module: v, &s.show: o.Get("show"), &s.text: o.Get("text"), &s.date: o.Get("date"),
+		&s.module: v, &s.show: o.Get("show"), &s.text: o.Get("text"),
 		&s.keys: o.Get("keys"), &s.get: o.Get("get"), &s.define: o.Get("define"), &s.encode: encode,
 		&s.freeze: o.Get("freeze"), &s.failure: o.Get("failure"),
 	} {
