@@ -105,10 +105,10 @@ func (s *stream) deliver(req *pb.DeliverRequest, timeout, grace time.Duration) (
 		return transport.Receipt{}, err
 	}
 	var out *pb.StreamResponse
-	ok, sent := false, false
+	var ok, sent bool
 	select {
 	case s.Frames <- &pb.StreamRequest{Call: id, Frame: &pb.StreamRequest_Deliver{Deliver: req}}:
-		sent = true // from now on only the answer counts
+		sent = true
 		out, ok = <-answer
 	case out, ok = <-answer:
 	}
