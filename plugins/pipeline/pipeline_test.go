@@ -128,7 +128,7 @@ func TestLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, w := open(t, nil)
 		begun := time.Now()
-		at := func(after time.Duration) time.Time { return begun.Add(after) }
+		at := begun.Add
 		begin := func(end time.Time) (uint64, <-chan *frame) {
 			id, answer, err := p.Begin(end)
 			if err != nil {
