@@ -139,9 +139,8 @@ func openStream(client pb.TransportServiceClient, batches bool) (*stream, error)
 	return &stream{p}, nil
 }
 
-// giveUp forgets the call and tells the plugin so, if it still reads.
+// giveUp tells the plugin that nobody waits for the call, if it still reads.
 func (s *stream) giveUp(id uint64) {
-	s.Forget(id)
 	select {
 	case s.Frames <- &pb.StreamRequest{Call: id, Frame: &pb.StreamRequest_Cancel{Cancel: &pb.Cancel{}}}:
 	default:
@@ -150,32 +149,28 @@ func (s *stream) giveUp(id uint64) {
 
 // deliver makes one call and waits for its answer until grace after timeout.
 func (s *stream) deliver(req *pb.DeliverRequest, timeout, grace time.Duration) (transport.Receipt, error) {
-	id, answer, err := s.Begin()
+	id, answer, err := s.Begin(time.Now().Add(timeout + grace))
 	if err != nil {
 		return transport.Receipt{}, err
 	}
-	timer := time.NewTimer(timeout + grace)
-	defer timer.Stop()
-	frames := s.Frames
-	frame := &pb.StreamRequest{Call: id, Frame: &pb.StreamRequest_Deliver{Deliver: req}}
-	for {
-		select {
-		case frames <- frame:
-			frames = nil // sent: from now on only the answer counts
-		case out, ok := <-answer:
-			switch {
-			case !ok:
-				return transport.Receipt{}, s.Err()
-			case out.GetReceipt() == nil:
-				return transport.Receipt{}, status.Error(codes.Internal, "the plugin failed on the call")
-			}
-			return fromReceipt(out.GetReceipt()), nil
-		case <-timer.C:
-			s.giveUp(id)
-			if frames != nil {
-				return transport.Failed(transport.None, transport.Timeout, "the plugin does not take messages"), nil
-			}
-			return transport.Receipt{}, status.Error(codes.DeadlineExceeded, "no answer on the stream")
-		}
+	var out *pb.StreamResponse
+	var ok, sent bool
+	select {
+	case s.Frames <- &pb.StreamRequest{Call: id, Frame: &pb.StreamRequest_Deliver{Deliver: req}}:
+		sent = true
+		out, ok = <-answer
+	case out, ok = <-answer:
 	}
+	switch {
+	case !ok:
+		return transport.Receipt{}, s.Err()
+	case out == nil && !sent:
+		return transport.Failed(transport.None, transport.Timeout, "the plugin does not take messages"), nil
+	case out == nil:
+		s.giveUp(id)
+		return transport.Receipt{}, status.Error(codes.DeadlineExceeded, "no answer on the stream")
+	case out.GetReceipt() == nil:
+		return transport.Receipt{}, status.Error(codes.Internal, "the plugin failed on the call")
+	}
+	return fromReceipt(out.GetReceipt()), nil
 }

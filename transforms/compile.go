@@ -20,6 +20,7 @@ type program struct {
 	idle  chan *sandbox
 	// stateless: the top level can be evaluated once for all events.
 	stateless bool
+	literals  []*literal // that its function returns
 
 	given *given // set before its first run
 	tests bool   // it is a file of tests; set before its first run
@@ -38,11 +39,12 @@ func compile(name string, source []byte, idle int) (*program, []*pb.Problem) {
 	if len(problems) > 0 {
 		return nil, problems
 	}
+	p.idle, p.stateless = make(chan *sandbox, idle), stateless(tree)
+	p.literals = literals(tree)
 	var err error
 	if p.code, err = goja.CompileAST(tree, false); err != nil {
 		return nil, p.refused(err)
 	}
-	p.idle, p.stateless = make(chan *sandbox, idle), stateless(tree)
 	return p, nil
 }
 

@@ -115,7 +115,11 @@ func (s *sandbox) dateParse(c goja.FunctionCall) goja.Value {
 	if err != nil {
 		panic(s.rt.NewTypeError("%s: %s", function, err.Error()))
 	}
-	date, err := s.date(goja.Undefined(), s.rt.ToValue(t.UnixMilli()))
+	return s.newDate(t)
+}
+
+func (s *sandbox) newDate(t time.Time) goja.Value {
+	date, err := s.rt.New(s.date, s.rt.ToValue(t.UnixMilli()))
 	if err != nil {
 		panic(err)
 	}

@@ -41,6 +41,7 @@ type decoder struct {
 	exact   bool // refuse what is no exact number
 
 	text  string
+	ascii goja.String // the same, if it is all ASCII: its strings are parts of it
 	at    int
 	path  fieldPath
 	items []any // of the arrays that are being read, the innermost last
@@ -53,7 +54,10 @@ func (s *sandbox) decode(text []byte, exact bool) (goja.Value, error) {
 	d := &s.decoder
 	defer d.forget()
 	*d = decoder{sandbox: s, exact: exact, text: strings.TrimPrefix(string(text), utf8BOM), path: d.path, items: d.items}
-	if !utf8.ValidString(d.text) {
+	switch {
+	case ascii(d.text):
+		d.ascii, _ = s.rt.ToValue(d.text).(goja.String)
+	case !utf8.ValidString(d.text):
 		return nil, errors.New("it is not valid UTF-8")
 	}
 	d.space()
@@ -234,12 +238,15 @@ func (d *decoder) array() (goja.Value, error) {
 }
 
 func (d *decoder) string() (goja.Value, error) {
+	from := d.at + 1
 	s, odd, err := d.chars()
 	switch {
 	case err != nil:
 		return nil, err
 	case odd != nil:
 		return odd, nil
+	case d.ascii != nil && len(s) == d.at-1-from: // there was no escape
+		return d.ascii.Substring(from, from+len(s)), nil
 	}
 	return d.sandbox.rt.ToValue(s), nil
 }

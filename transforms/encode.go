@@ -35,7 +35,7 @@ type encoder struct {
 	limit   int // bytes; not many more are ever held
 	out     []byte
 	path    fieldPath
-	open    []*goja.Object // what is being written, outermost first
+	open    []*goja.Object // what is being written, outermost first; nil: a literal
 
 	ok  bool // of the whole value
 	err error
@@ -129,6 +129,10 @@ func (e *encoder) number(f float64) error {
 }
 
 func (e *encoder) object(o *goja.Object) (bool, error) {
+	if r := &e.sandbox.returned; o == r.token {
+		_, err := e.literal(r.of, r.values)
+		return true, err
+	}
 	class := o.ClassName()
 	if class == "Date" && o.Export() == nil {
 		return false, e.refused("an invalid Date", ", which JSON does not have")
@@ -197,17 +201,29 @@ func (e *encoder) within(o *goja.Object, write func(*goja.Object) error) error {
 	} else if i > 0 {
 		return e.refused("an object that holds itself", ": it is "+e.path[:i].String())
 	}
+	if err := e.enter(o); err != nil {
+		return err
+	}
+	if err := write(o); err != nil {
+		return err
+	}
+	e.leave()
+	return nil
+}
+
+// enter begins an object or an array; nil is one that nobody else can hold.
+func (e *encoder) enter(o *goja.Object) error {
 	if len(e.open) == maxNesting {
 		return e.refused(fmt.Sprintf("more than %d objects within each other", maxNesting), "")
 	}
 	e.open = append(e.open, o)
 	e.path = append(e.path, step{})
-	if err := write(o); err != nil {
-		return err
-	}
+	return nil
+}
+
+func (e *encoder) leave() {
 	e.open = e.open[:len(e.open)-1]
 	e.path = e.path[:len(e.path)-1]
-	return nil
 }
 
 func (e *encoder) array(o *goja.Object) error {

@@ -63,7 +63,8 @@ func (s *sandbox) messagePayload(v goja.Value) *pb.Content {
 		}
 		panic(s.rt.NewTypeError("ctx.message: the payload is %s", what))
 	}
-	content, err := s.run.content(v)
+	content := &pb.Content{}
+	err := s.run.content(v, content)
 	if f, ok := err.(*failure); ok { //nolint:errorlint // made by content, never wrapped
 		if what, ok := strings.CutPrefix(f.text, "the script returned "); ok {
 			what, _, _ = strings.Cut(what, ": ")
@@ -132,7 +133,12 @@ func checkOption(key, text string) error {
 }
 
 func ascii(s string) bool {
-	return !strings.ContainsFunc(s, func(r rune) bool { return r > unicode.MaxASCII })
+	for i := range len(s) {
+		if s[i] > unicode.MaxASCII {
+			return false
+		}
+	}
+	return true
 }
 
 // messageHeaders reads headers, by the rules of RFC 9110 section 5.

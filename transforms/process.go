@@ -50,8 +50,7 @@ type flight struct {
 	ctx    context.Context    // of host calls, nil until there is one: it ends with the run
 	cancel context.CancelFunc // of that; both are guarded by running.mu
 	hook   string
-	called chan struct{} // has a place: the run is alive and waits for the host
-	alone  atomic.Bool   // it has begun, and no other run is on
+	alone  atomic.Bool // it has begun, and no other run is on
 }
 
 // open begins the stream of a new process.
@@ -74,11 +73,14 @@ func (p *running) open() error {
 // it had begun without any other.
 func (p *running) run(ctx context.Context, req *pb.RunRequest) (out *pb.RunResponse, alone bool, err error) {
 	budget, begun := time.Duration(req.GetBudget()), time.Now()
-	id, answer, err := p.pipe.Begin()
+	// A process that is frozen as a whole is noticed before the budget is over: a run
+	// that waits for nobody has answered by then.
+	patience := min(time.Duration(req.GetPatience()+req.GetTimeout())+stuckAfter, budget)
+	id, answer, err := p.pipe.Begin(begun.Add(patience + grace))
 	if err != nil {
 		return nil, false, err
 	}
-	f := &flight{parent: ctx, end: begun.Add(budget), hook: req.GetHook(), called: make(chan struct{}, 1)}
+	f := &flight{parent: ctx, end: begun.Add(budget), hook: req.GetHook()}
 	p.mu.Lock()
 	p.inFlight[id] = f
 	p.mu.Unlock()
@@ -90,28 +92,20 @@ func (p *running) run(ctx context.Context, req *pb.RunRequest) (out *pb.RunRespo
 		}
 		p.mu.Unlock()
 	}()
-	// A process that is frozen as a whole is noticed before the budget is over: a run
-	// that waits for nobody has answered by then.
-	timer := time.NewTimer(min(time.Duration(req.GetPatience()+req.GetTimeout())+stuckAfter, budget) + grace)
-	defer timer.Stop()
-	frames := p.pipe.Frames
-	frame := &pb.StreamRequest{Run: id, Frame: &pb.StreamRequest_Begin{Begin: req}}
-	for {
-		select {
-		case frames <- frame:
-			frames = nil // sent: from now on only the answer counts
-		case in, ok := <-answer:
-			if !ok {
-				return nil, f.alone.Load(), p.pipe.Err()
-			}
-			return in.GetEnd(), f.alone.Load(), nil
-		case <-f.called:
-			timer.Reset(budget - time.Since(begun) + grace)
-		case <-timer.C:
-			p.pipe.Forget(id)
-			return nil, f.alone.Load(), status.Error(codes.DeadlineExceeded, "no answer on the stream")
-		}
+	var in *pb.StreamResponse
+	var ok bool
+	select {
+	case p.pipe.Frames <- &pb.StreamRequest{Run: id, Frame: &pb.StreamRequest_Begin{Begin: req}}:
+		in, ok = <-answer
+	case in, ok = <-answer:
 	}
+	switch {
+	case !ok:
+		return nil, f.alone.Load(), p.pipe.Err()
+	case in == nil:
+		return nil, f.alone.Load(), status.Error(codes.DeadlineExceeded, "no answer on the stream")
+	}
+	return in.GetEnd(), f.alone.Load(), nil
 }
 
 // aside takes the frames that are calls to the host.
@@ -134,10 +128,7 @@ func (p *running) aside(in *pb.StreamResponse) bool {
 	if call.GetMethod() == methodAlone {
 		f.alone.Store(true)
 	} else {
-		select {
-		case f.called <- struct{}{}:
-		default:
-		}
+		p.pipe.Extend(in.GetRun(), f.end.Add(grace)) // it is alive and waits for the host
 	}
 	go p.serve(ctx, f.hook, in.GetRun(), call) // it ends with ctx
 	return true

@@ -174,7 +174,9 @@ func recovered(f func() error) (err error, sound bool) {
 			err, sound = errors.New("the script engine failed"), false
 		}
 	}()
-	err = f()
+	if err = f(); err == nil {
+		return nil, true
+	}
 	var interrupted *goja.InterruptedError
 	var overflow *goja.StackOverflowError
 	return err, !errors.As(err, &interrupted) && !errors.As(err, &overflow)
@@ -241,11 +243,7 @@ func text(of func(*pb.RunRequest) string) func(*run) goja.Value {
 // receivedAt is a Date, the same one however often it is asked for.
 func (r *run) receivedAt() goja.Value {
 	if r.date == nil {
-		date, err := r.sandbox.date(goja.Undefined(), r.sandbox.rt.ToValue(r.now.UnixMilli()))
-		if err != nil {
-			panic(err) // an interrupt: it must end the script
-		}
-		r.date = date
+		r.date = r.sandbox.newDate(r.now)
 	}
 	return r.date
 }
@@ -286,35 +284,39 @@ func (r *run) answer(result goja.Value, out *pb.RunResponse) error {
 		out.Messages = messages
 		return nil
 	}
-	content, err := r.content(result)
-	if err != nil {
+	one := &struct {
+		content  pb.Content
+		messages [1]*pb.Content
+	}{}
+	if err := r.content(result, &one.content); err != nil {
 		return err
 	}
-	out.Messages = []*pb.Content{content}
+	one.messages[0] = &one.content
+	out.Messages = one.messages[:]
 	return nil
 }
 
-func (r *run) content(result goja.Value) (*pb.Content, error) {
-	notPayload := func(what string) (*pb.Content, error) {
-		return nil, &failure{text: "the script returned " + what + ": return an object or a string, ctx.skip(why) or ctx.reject(text)"}
-	}
+// content writes a result into c.
+func (r *run) content(result goja.Value, c *pb.Content) (err error) {
 	switch {
 	case result == nil || goja.IsUndefined(result):
 		return notPayload("nothing")
 	case goja.IsNull(result):
 		return notPayload("null")
 	case goja.IsString(result):
-		text, err := plainText(result.(goja.String), maxOutput)
-		return &pb.Content{ContentType: "text/plain; charset=utf-8", Payload: text}, err
+		c.ContentType = "text/plain; charset=utf-8"
+		c.Payload, err = plainText(result.(goja.String), maxOutput)
+		return err
 	}
-	json, ok, err := r.sandbox.json(result, maxOutput)
-	switch {
-	case err != nil:
-		return nil, err
-	case !ok:
+	var ok bool
+	if c.Payload, ok, err = r.sandbox.json(result, maxOutput); err == nil && !ok {
 		return notPayload("something that has no JSON form")
 	}
-	return &pb.Content{Payload: json}, nil
+	return err
+}
+
+func notPayload(what string) error {
+	return &failure{text: "the script returned " + what + ": return an object or a string, ctx.skip(why) or ctx.reject(text)"}
 }
 
 // log is ctx.log and console.log.

@@ -28,14 +28,13 @@ var sandboxCode = goja.MustCompile("sandbox.js", sandboxSource, false)
 // event (no state).
 type sandbox struct {
 	rt     *goja.Runtime
-	module goja.Callable // module(collect): evaluates the script, collects its default export
+	module goja.Callable // module(collect, give): evaluates the script, collects its default export
 	export goja.Value    // what the last evaluation exported
 	script goja.Callable // that, of a program without state; nil until it is evaluated
 
 	words   *goja.Object // prototype of ctx
 	show    goja.Callable
 	text    goja.Callable
-	date    goja.Callable
 	freeze  goja.Callable
 	failure goja.Callable // failure(code, text): an Error with a code
 	collect goja.Value
@@ -47,8 +46,11 @@ type sandbox struct {
 	encoder           *encoder      // the one that is on now
 	spare             *encoder      // for the next value, or nil
 	decoder           decoder       // one at a time: nothing of a script runs in it
+	give              goja.Value    // gives
+	returned          returned
 
 	uint8Array *goja.Object    // the constructor
+	date       *goja.Object    // the constructor
 	inherited  map[string]bool // the names that every object has
 
 	run   *run  // the one that is on now
@@ -85,11 +87,12 @@ func newSandbox(p *program) (*sandbox, error) {
 	for _, name := range s.rt.NewObject().Prototype().GetOwnPropertyNames() {
 		s.inherited[name] = true
 	}
-	s.words, s.uint8Array = o.Get("words").(*goja.Object), o.Get("uint8Array").(*goja.Object)
+	s.words, s.uint8Array, s.date = o.Get("words").(*goja.Object), o.Get("uint8Array").(*goja.Object), o.Get("date").(*goja.Object)
 	s.collect = s.rt.ToValue(func(c goja.FunctionCall) goja.Value {
 		s.export = c.Argument(0)
 		return goja.Undefined()
 	})
+	s.give, s.returned.token = s.rt.ToValue(s.gives), s.rt.NewObject()
 	encode := s.rt.ToValue(func(c goja.FunctionCall) goja.Value {
 		s.encoder.ok, s.encoder.err = s.encoder.value(c.Argument(0))
 		return goja.Undefined()
@@ -108,7 +111,7 @@ func newSandbox(p *program) (*sandbox, error) {
 	}
 	ok := true
 	for f, v := range map[*goja.Callable]goja.Value{
-		&s.module: v, &s.show: o.Get("show"), &s.text: o.Get("text"), &s.date: o.Get("date"),
+		&s.module: v, &s.show: o.Get("show"), &s.text: o.Get("text"),
 		&s.keys: o.Get("keys"), &s.get: o.Get("get"), &s.define: o.Get("define"), &s.encode: encode,
 		&s.freeze: o.Get("freeze"), &s.failure: o.Get("failure"),
 	} {
@@ -132,7 +135,7 @@ func (s *sandbox) evaluate() (goja.Callable, error) {
 		return s.script, nil
 	}
 	s.export = goja.Undefined()
-	if _, err := s.module(goja.Undefined(), s.collect); err != nil {
+	if _, err := s.module(goja.Undefined(), s.collect, s.give); err != nil {
 		return nil, err
 	}
 	f, ok := goja.AssertFunction(s.export)
@@ -158,6 +161,7 @@ func (p *program) sandbox() (*sandbox, error) {
 // keep puts a sandbox back for the next event, unless there are enough.
 func (p *program) keep(s *sandbox) bool {
 	s.run, s.export = nil, nil
+	s.returned.forget()
 	select {
 	case p.idle <- s:
 		return true

@@ -134,7 +134,7 @@
     return e;
   }
   return {
-    words, show, text, failure, uint8Array: Uint8Array, freeze: Object.freeze, date: (ms) => new Date(ms),
+    words, show, text, failure, uint8Array: Uint8Array, freeze: Object.freeze, date: Date,
     keys: Object.keys, get: Reflect.get,
     define: (o, key, value) => defineProperty(o, key, { value, writable: true, enumerable: true, configurable: true }),
   };

@@ -10,6 +10,7 @@ import (
 	"io"
 	"runtime"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -21,7 +22,7 @@ import (
 type Pipeline[Out, In any] struct {
 	// Frames takes what is to be sent; nobody takes it once Ended is closed. One
 	// goroutine sends, which may block on a side that does not read: a caller
-	// selects on a timer too (invariant 4).
+	// selects on its answer too, which comes in time (invariant 4).
 	Frames chan<- *Out
 	Ended  <-chan struct{}
 
@@ -30,8 +31,16 @@ type Pipeline[Out, In any] struct {
 
 	mu      sync.Mutex
 	last    uint64
-	pending map[uint64]chan *In
+	pending map[uint64]waiting[In]
 	err     error // why the stream has ended; no call begins after it
+	timer   *time.Timer
+	rings   time.Time // when the timer does; zero: it is off
+}
+
+// waiting is a call without an answer.
+type waiting[In any] struct {
+	answer chan *In // has a place
+	end    time.Time
 }
 
 // Kind is what a pipeline needs to know of its frames.
@@ -62,7 +71,7 @@ func Open[Out, In any](
 	p := &Pipeline[Out, In]{
 		Frames: frames, Ended: ctx.Done(),
 		rpc: rpc, kind: kind,
-		pending: map[uint64]chan *In{},
+		pending: map[uint64]waiting[In]{},
 	}
 	go p.receive(cancel)
 	go p.send(frames)
@@ -133,11 +142,11 @@ func (p *Pipeline[Out, In]) hand(in *In) {
 	}
 	id := p.kind.Number(in)
 	p.mu.Lock()
-	answer := p.pending[id]
+	w, ok := p.pending[id]
 	delete(p.pending, id)
 	p.mu.Unlock()
-	if answer != nil { // else it was given up
-		answer <- in
+	if ok { // else it was given up
+		w.answer <- in
 	}
 }
 
@@ -145,31 +154,70 @@ func (p *Pipeline[Out, In]) fail(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.err = err
-	for id, answer := range p.pending {
-		close(answer)
+	for id, w := range p.pending {
+		close(w.answer)
 		delete(p.pending, id)
+	}
+	if p.timer != nil {
+		p.timer.Stop()
 	}
 }
 
-// Begin gives a call a number and a place for its answer, which is closed if the
-// stream ends before: Err says why.
-func (p *Pipeline[Out, In]) Begin() (id uint64, answer <-chan *In, err error) {
+// Begin gives a call a number and a place for its answer. Nil is put there if there
+// is none by end: the call is given up then, and what comes later is dropped. The
+// place is closed if the stream ends before: Err says why.
+func (p *Pipeline[Out, In]) Begin(end time.Time) (id uint64, answer <-chan *In, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.err != nil {
 		return 0, nil, p.err
 	}
 	p.last++
-	place := make(chan *In, 1)
-	p.pending[p.last] = place
-	return p.last, place, nil
+	w := waiting[In]{make(chan *In, 1), end}
+	p.pending[p.last] = w
+	p.watch(end)
+	return p.last, w.answer, nil
 }
 
-// Forget gives a call up: its answer is dropped.
-func (p *Pipeline[Out, In]) Forget(id uint64) {
+// Extend gives a call that has no answer yet another end.
+func (p *Pipeline[Out, In]) Extend(id uint64, end time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.pending, id)
+	if w, ok := p.pending[id]; ok {
+		w.end = end
+		p.pending[id] = w
+		p.watch(end)
+	}
+}
+
+// watch has the timer ring by end. All calls share it, and one that is answered in time
+// leaves it as it is: a timer for each would cost it more than its frame does.
+func (p *Pipeline[Out, In]) watch(end time.Time) {
+	if !p.rings.IsZero() && !end.Before(p.rings) {
+		return
+	}
+	p.rings = end
+	if p.timer == nil {
+		p.timer = time.AfterFunc(time.Until(end), p.ring)
+	} else {
+		p.timer.Reset(time.Until(end))
+	}
+}
+
+// ring gives up the calls that are late.
+func (p *Pipeline[Out, In]) ring() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rings = time.Time{}
+	now := time.Now()
+	for id, w := range p.pending {
+		if w.end.After(now) {
+			p.watch(w.end)
+			continue
+		}
+		delete(p.pending, id)
+		w.answer <- nil
+	}
 }
 
 // Err is why the stream has ended, a gRPC status error.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -77,7 +78,7 @@ func open(t *testing.T, kind pipeline.Kind[frame, frame]) (*pipeline.Pipeline[fr
 
 func begin(t *testing.T, p *pipeline.Pipeline[frame, frame]) (uint64, <-chan *frame) {
 	t.Helper()
-	id, answer, err := p.Begin()
+	id, answer, err := p.Begin(time.Now().Add(time.Hour))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,23 +171,46 @@ func TestNotTogether(t *testing.T) {
 	}
 }
 
-// What was given up, or answered before, disturbs nobody.
-func TestForget(t *testing.T) {
-	p, w := open(t, pipeline.Kind[frame, frame]{})
-	first, answer1 := begin(t, p)
-	second, answer2 := begin(t, p)
-	p.Forget(first)
-	for _, id := range []uint64{first, 99, second, second} {
-		w.back <- &frame{call: id}
-	}
-	if got := next(t, answer2); got == nil || got.call != second {
-		t.Errorf("the second call: %+v", got)
-	}
-	select {
-	case got, open := <-answer1:
-		t.Errorf("the call that was given up: %+v, %v", got, open)
-	default:
-	}
+// A call that has no answer in time ends alone, and what comes for it later, or for
+// one that was answered before, disturbs nobody.
+func TestLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, w := open(t, pipeline.Kind[frame, frame]{})
+		begun := time.Now()
+		at := begun.Add
+		begin := func(end time.Time) (uint64, <-chan *frame) {
+			id, answer, err := p.Begin(end)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return id, answer
+		}
+		late := func(answer <-chan *frame, after time.Duration) {
+			t.Helper()
+			got, ok := <-answer
+			if took := time.Since(begun); got != nil || !ok || took != after {
+				t.Errorf("got %+v, %t after %s, want nothing after %s", got, ok, took, after)
+			}
+		}
+		long, answerLong := begin(at(time.Minute))
+		first, answer1 := begin(at(2 * time.Second))
+		_, answer2 := begin(at(time.Second)) // earlier than the timer
+		third, answer3 := begin(at(time.Second))
+		p.Extend(third, at(3*time.Second)) // and so, with the others, later than that
+		p.Extend(99, at(0))
+		late(answer2, time.Second)
+		late(answer1, 2*time.Second)
+		late(answer3, 3*time.Second)
+		fourth, answer4 := begin(at(time.Hour))
+		for _, id := range []uint64{first, 99, fourth, fourth} {
+			w.back <- &frame{call: id}
+		}
+		if got := <-answer4; got == nil || got.call != fourth {
+			t.Errorf("the fourth call: %+v", got)
+		}
+		p.Extend(long, at(4*time.Second))
+		late(answerLong, 4*time.Second)
+	})
 }
 
 // The end of the stream ends all calls at once, and no other begins.
@@ -210,7 +234,7 @@ func TestEnd(t *testing.T) {
 		if got := status.Code(p.Err()); got != c.code {
 			t.Errorf("%v: %s", c.end, got)
 		}
-		if _, _, err := p.Begin(); status.Code(err) != c.code {
+		if _, _, err := p.Begin(time.Now()); status.Code(err) != c.code {
 			t.Errorf("%v: a call begins after the end: %v", c.end, err)
 		}
 		<-p.Ended
