@@ -26,11 +26,15 @@ func (s *server) Stream(stream grpc.BidiStreamingServer[pb.StreamRequest, pb.Str
 	c := &calls{
 		server: s, slots: make(chan struct{}, maxStreamCalls), work: make(chan *call), cancels: map[uint64]context.CancelFunc{},
 	}
-	var join func(*pb.StreamResponse, []*pb.StreamResponse)
+	var together pipeline.Together[pb.StreamResponse]
 	if s.batches.Load() {
-		join = func(first *pb.StreamResponse, more []*pb.StreamResponse) { first.More = more }
+		together.Join = func(first *pb.StreamResponse, more []*pb.StreamResponse) { first.More = more }
+		together.Size = func(end *pb.StreamResponse) int {
+			r := end.GetReceipt()
+			return len(r.GetBody()) + len(r.GetContentType()) + len(r.GetDetail())
+		}
 	}
-	c.answers = pipeline.NewOutbox(stream.Send, join)
+	c.answers = pipeline.NewOutbox(stream.Send, together)
 	ctx, cancelAll := context.WithCancel(stream.Context())
 	defer c.workers.Wait()
 	defer close(c.work)
@@ -130,7 +134,15 @@ type stream struct {
 func openStream(client pb.TransportServiceClient, batches bool) (*stream, error) {
 	kind := pipeline.Kind[pb.StreamRequest, pb.StreamResponse]{Number: (*pb.StreamResponse).GetCall, More: (*pb.StreamResponse).GetMore}
 	if batches {
-		kind.Join = func(first *pb.StreamRequest, more []*pb.StreamRequest) { first.More = more }
+		kind.Together.Join = func(first *pb.StreamRequest, more []*pb.StreamRequest) { first.More = more }
+		kind.Together.Size = func(call *pb.StreamRequest) int {
+			req := call.GetDeliver()
+			n := len(req.GetPayload()) + len(req.GetKey()) + len(req.GetPath())
+			for name, value := range req.GetHeaders() {
+				n += len(name) + len(value)
+			}
+			return n
+		}
 	}
 	p, err := pipeline.Open(client.Stream, kind)
 	if err != nil {

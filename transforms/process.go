@@ -58,7 +58,12 @@ func (p *running) open() error {
 	p.inFlight = make(map[uint64]*flight)
 	pipe, err := pipeline.Open(p.rpc.Stream, pipeline.Kind[pb.StreamRequest, pb.StreamResponse]{
 		Number: (*pb.StreamResponse).GetRun, Aside: p.aside,
-		Join: func(first *pb.StreamRequest, more []*pb.StreamRequest) { first.More = more },
+		Together: pipeline.Together[pb.StreamRequest]{
+			Join: func(first *pb.StreamRequest, more []*pb.StreamRequest) { first.More = more },
+			Size: func(f *pb.StreamRequest) int {
+				return len(f.GetBegin().GetBody()) + len(f.GetBegin().GetRecord()) + len(f.GetResult().GetValue())
+			},
+		},
 		More: (*pb.StreamResponse).GetMore,
 	})
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/hookline/hookline/plugins/pipeline"
 	pb "github.com/hookline/hookline/transforms/transformpb"
@@ -106,7 +107,15 @@ func (s *server) Unload(_ context.Context, req *pb.UnloadRequest) (*pb.UnloadRes
 // does; what a stuck one sends later is dropped.
 func (s *server) Stream(stream grpc.BidiStreamingServer[pb.StreamRequest, pb.StreamResponse]) error {
 	h := &hop{waiting: make(map[uint64]chan *pb.CallResult)}
-	h.Outbox = pipeline.NewOutbox(stream.Send, func(first *pb.StreamResponse, more []*pb.StreamResponse) { first.More = more })
+	h.Outbox = pipeline.NewOutbox(stream.Send, pipeline.Together[pb.StreamResponse]{
+		Join: func(first *pb.StreamResponse, more []*pb.StreamResponse) { first.More = more },
+		Size: func(f *pb.StreamResponse) int {
+			if messages := f.GetEnd().GetMessages(); len(messages) == 1 && messages[0].Headers == nil && f.GetEnd().Logs == nil {
+				return len(messages[0].GetPayload()) + len(messages[0].GetKey()) + len(messages[0].GetPath())
+			}
+			return proto.Size(f)
+		},
+	})
 	defer h.end()
 	for {
 		frame, err := stream.Recv()

@@ -497,7 +497,7 @@ func TestHostCall(t *testing.T) {
 			req: &pb.RunRequest{Alone: alone},
 		}
 		finished := make(chan struct{})
-		h := &hop{Outbox: pipeline.NewOutbox((&loop{d: d, j: j}).Send, nil), waiting: map[uint64]chan *pb.CallResult{}}
+		h := &hop{Outbox: pipeline.NewOutbox((&loop{d: d, j: j}).Send, pipeline.Together[pb.StreamResponse]{}), waiting: map[uint64]chan *pb.CallResult{}}
 		j.hop = h
 		expired := make(chan struct{})
 		d.turns.begin(alone, j.end, func() bool {

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -96,32 +97,71 @@ func (s *Server) trusts(addr netip.Addr) bool {
 	return slices.ContainsFunc(s.opts.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
-// watch notes when the caller hangs up.
-type watch struct {
-	ctx  context.Context
-	at   atomic.Int64 // after start, 0 for not yet
-	stop func() bool
+// lookEvery is how exactly it is known when a caller has hung up.
+const lookEvery = 20 * time.Millisecond
+
+// watches are the calls under way. One timer looks after them all: a function for
+// each, to be called when it is over, costs more than reading its event.
+type watches struct {
+	noticed func() // for tests; nil: none
+
+	mu    sync.Mutex
+	calls map[*watch]struct{}
+	timer *time.Timer
+	on    bool // the timer is
 }
 
-func (s *Server) watchCaller(ctx context.Context, start time.Time) *watch {
-	w := &watch{ctx: ctx}
-	w.stop = context.AfterFunc(ctx, func() {
-		w.at.Store(int64(time.Since(start)))
-		if s.hungUp != nil {
-			s.hungUp()
-		}
-	})
+// watch notes when the caller of one hangs up.
+type watch struct {
+	ctx   context.Context
+	start time.Time
+	after time.Duration // start, 0 for not noticed; guarded by watches.mu
+}
+
+func (all *watches) begin(ctx context.Context, start time.Time) *watch {
+	w := &watch{ctx: ctx, start: start}
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	if all.calls == nil {
+		all.calls = map[*watch]struct{}{}
+		all.timer = time.AfterFunc(lookEvery, all.look)
+		all.on = true
+	}
+	all.calls[w] = struct{}{}
+	if !all.on {
+		all.timer.Reset(lookEvery)
+		all.on = true
+	}
 	return w
 }
 
-// gone tells how long the caller waited if it did not wait for the answer.
-func (w *watch) gone(start time.Time) (waited time.Duration, ok bool) {
-	w.stop()
+func (all *watches) look() {
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	for w := range all.calls {
+		if w.after == 0 && w.ctx.Err() != nil {
+			w.after = time.Since(w.start)
+			if all.noticed != nil {
+				all.noticed()
+			}
+		}
+	}
+	if all.on = len(all.calls) > 0; all.on {
+		all.timer.Reset(lookEvery)
+	}
+}
+
+// end tells how long the caller waited if it did not wait for the answer.
+func (all *watches) end(w *watch) (waited time.Duration, gone bool) {
+	all.mu.Lock()
+	delete(all.calls, w)
+	waited = w.after
+	all.mu.Unlock()
 	if w.ctx.Err() == nil {
 		return 0, false
 	}
-	if at := w.at.Load(); at != 0 {
-		return time.Duration(at), true
+	if waited == 0 { // it is gone so lately that it is not noted yet
+		waited = time.Since(w.start)
 	}
-	return time.Since(start), true // it is gone so lately that it is not noted yet
+	return waited, true
 }

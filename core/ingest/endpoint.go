@@ -28,6 +28,7 @@ type call struct {
 	dispatched bool        // something may have been sent
 	kept       Dispatcher  // that has the refused body, or nil
 	answered   bool        // the status line is written
+	caller     *watch      // nil before the event is dispatched
 
 	traced func(status int, code core.Code) // told of the answer; nil without a trace
 }
@@ -221,12 +222,12 @@ func (c *call) authenticate() *refusal {
 // dispatch has the event delivered and gives the answer.
 func (c *call) dispatch(d Dispatcher, a core.Arrival) *refusal {
 	ev := c.ev
-	caller := c.s.watchCaller(c.r.Context(), c.start)
+	c.caller = c.s.watches.begin(c.r.Context(), c.start)
 	c.dispatched = true
 	result, err := d.Dispatch(a)
 	if err != nil {
 		c.dispatched = false
-		caller.stop()
+		c.s.watches.end(c.caller)
 		if errors.Is(err, core.ErrKeyConflict) {
 			return c.keep(d, ev.Body, keyConflict())
 		}
@@ -246,7 +247,7 @@ func (c *call) dispatch(d Dispatcher, a core.Arrival) *refusal {
 	}
 	c.told(record.Status, answer.Code)
 	c.log(&answer)
-	if waited, ok := caller.gone(c.start); ok && !c.s.cut.Load() {
+	if waited, ok := c.s.watches.end(c.caller); ok && !c.s.cut.Load() {
 		record.Gone = waited
 		c.s.saw(ev.Hook.Name, Gone, ev.Ref)
 		c.logGone(waited, &answer)
@@ -363,6 +364,9 @@ func (c *call) stamp() {
 
 // broken answers after a panic.
 func (c *call) broken(p any) {
+	if c.caller != nil {
+		c.s.watches.end(c.caller)
+	}
 	c.stamp()
 	// The value of a panic may quote a record; the runtime's own do not.
 	what := fmt.Sprintf("%T", p)

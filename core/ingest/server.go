@@ -103,7 +103,7 @@ type Server struct {
 	callers   map[string]*caller // by hook: what is known for the process's life
 
 	checker *credential.Checker
-	hungUp  func() // tests: a caller's hang-up was noticed
+	watches watches
 }
 
 // New returns a server that listens nowhere yet.

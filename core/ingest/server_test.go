@@ -150,7 +150,7 @@ func TestCallerHangsUp(t *testing.T) {
 	stall, gone := newStall(), make(chan struct{})
 	kept := &record{inner: stall}
 	s := start(t, Options{}, &Set{Hooks: []Hook{hook("demo")}, Dispatcher: kept}, func(s *Server) {
-		s.hungUp = func() { close(gone) }
+		s.watches.noticed = func() { close(gone) }
 	})
 	p := s.dial(t)
 	p.send(post("demo", "", insert))

@@ -3,8 +3,6 @@ package pipeline
 import (
 	"runtime"
 	"sync"
-
-	"google.golang.org/protobuf/proto"
 )
 
 const (
@@ -15,19 +13,19 @@ const (
 	batchBytes = 64 << 10
 )
 
-func sizeOf[T any](frame *T) int {
-	m, ok := any(frame).(proto.Message)
-	if !ok {
-		return 0
-	}
-	return proto.Size(m)
+// Together is how frames travel in one message. The zero value: they do not.
+type Together[T any] struct {
+	// Join puts frames behind another.
+	Join func(first *T, more []*T)
+	// Size is about how many bytes a frame has: what in it is of any size.
+	Size func(*T) int
 }
 
 // Outbox sends frames of many goroutines over one stream, which takes one sender at
 // a time: one of them sends, and takes along what the others have left meanwhile.
 type Outbox[T any] struct {
-	send func(*T) error
-	join func(first *T, more []*T)
+	send     func(*T) error
+	together Together[T]
 
 	mu      sync.Mutex
 	idle    sync.Cond // nobody sends
@@ -36,9 +34,9 @@ type Outbox[T any] struct {
 	ended   bool
 }
 
-// NewOutbox sends by send. join puts frames behind another; nil: each goes by itself.
-func NewOutbox[T any](send func(*T) error, join func(first *T, more []*T)) *Outbox[T] {
-	o := &Outbox[T]{send: send, join: join}
+// NewOutbox sends by send.
+func NewOutbox[T any](send func(*T) error, together Together[T]) *Outbox[T] {
+	o := &Outbox[T]{send: send, together: together}
 	o.idle.L = &o.mu
 	return o
 }
@@ -55,7 +53,7 @@ func (o *Outbox[T]) Send(frame *T) {
 	o.sending = true
 	for len(o.waiting) > 0 && !o.ended {
 		o.mu.Unlock()
-		if o.join != nil {
+		if o.together.Join != nil {
 			runtime.Gosched() // on a busy process others are about to send
 		}
 		o.mu.Lock()
@@ -71,12 +69,12 @@ func (o *Outbox[T]) Send(frame *T) {
 // take is the next message.
 func (o *Outbox[T]) take() *T {
 	first, n := o.waiting[0], 1
-	if o.join != nil {
-		for room := batchBytes - sizeOf(first); room > 0 && n < len(o.waiting) && n <= batchMost; n++ {
-			room -= sizeOf(o.waiting[n])
+	if o.together.Join != nil {
+		for room := batchBytes - o.together.Size(first); room > 0 && n < len(o.waiting) && n <= batchMost; n++ {
+			room -= o.together.Size(o.waiting[n])
 		}
 		if n > 1 {
-			o.join(first, o.waiting[1:n:n])
+			o.together.Join(first, o.waiting[1:n:n])
 		}
 	}
 	if o.waiting = o.waiting[n:]; len(o.waiting) == 0 {

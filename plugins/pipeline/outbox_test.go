@@ -24,13 +24,9 @@ func newSent() *sent { return &sent{begun: make(chan *frame), let: make(chan str
 
 // Who comes while another sends leaves its frame to it and goes on.
 func TestOutbox(t *testing.T) {
-	for _, together := range []bool{true, false} {
+	for _, how := range []pipeline.Together[frame]{together, {}} {
 		s := newSent()
-		var joins func(*frame, []*frame)
-		if together {
-			joins = join
-		}
-		o := pipeline.NewOutbox(s.send, joins)
+		o := pipeline.NewOutbox(s.send, how)
 		var sender sync.WaitGroup
 		sender.Go(func() { o.Send(&frame{call: 1}) })
 		first := <-s.begun
@@ -49,11 +45,11 @@ func TestOutbox(t *testing.T) {
 		}
 		sender.Wait()
 		want := 4
-		if together {
+		if how.Join != nil {
 			want = 2
 		}
 		if !slices.Equal(got, []uint64{1, 2, 3, 4}) || messages != want {
-			t.Errorf("together=%t: sent %d in %d messages", together, got, messages)
+			t.Errorf("sent %d in %d messages, want %d", got, messages, want)
 		}
 	}
 }
@@ -61,7 +57,7 @@ func TestOutbox(t *testing.T) {
 // After the end nothing is sent: not even what waited for it.
 func TestOutboxEnds(t *testing.T) {
 	s := newSent()
-	o := pipeline.NewOutbox(s.send, join)
+	o := pipeline.NewOutbox(s.send, together)
 	var sender, end sync.WaitGroup
 	sender.Go(func() { o.Send(&frame{call: 1}) })
 	<-s.begun
@@ -102,7 +98,7 @@ func TestOutboxOfMany(t *testing.T) {
 			n++
 		}
 		return nil
-	}, join)
+	}, together)
 	var all sync.WaitGroup
 	for who := range uint64(senders) {
 		all.Go(func() {
@@ -115,4 +111,24 @@ func TestOutboxOfMany(t *testing.T) {
 	if n != senders*each {
 		t.Errorf("%d of %d frames were sent", n, senders*each)
 	}
+}
+
+// A message does not grow beyond measure.
+func TestOutboxOfLarge(t *testing.T) {
+	s := newSent()
+	o := pipeline.NewOutbox(s.send, pipeline.Together[frame]{Join: together.Join, Size: func(*frame) int { return 1 << 20 }})
+	var sender sync.WaitGroup
+	sender.Go(func() { o.Send(&frame{call: 1}) })
+	for id := uint64(1); id <= 3; id++ {
+		f := <-s.begun
+		if f.call != id || f.more != nil {
+			t.Errorf("%+v", f)
+		}
+		if id == 1 {
+			o.Send(&frame{call: 2})
+			o.Send(&frame{call: 3})
+		}
+		s.let <- struct{}{}
+	}
+	sender.Wait()
 }

@@ -50,9 +50,9 @@ type Kind[Out, In any] struct {
 	// Aside, if it is not nil, takes frames that do not end their call. It must not
 	// block.
 	Aside func(*In) bool
-	// Join puts frames behind another, to travel with it in one message; nil: the
-	// other side takes each by itself only.
-	Join func(first *Out, more []*Out)
+	// Together is how frames go that wait for each other. Zero: the other side takes
+	// each by itself only.
+	Together Together[Out]
 	// More are the frames that have travelled with one.
 	More func(*In) []*In
 }
@@ -82,7 +82,7 @@ func (p *Pipeline[Out, In]) send(frames <-chan *Out) {
 	for {
 		select {
 		case frame := <-frames:
-			if p.kind.Join != nil {
+			if p.kind.Together.Join != nil {
 				p.fill(frame, frames)
 			}
 			// An error means that the stream has ended, which receive sees too.
@@ -97,19 +97,19 @@ func (p *Pipeline[Out, In]) send(frames <-chan *Out) {
 func (p *Pipeline[Out, In]) fill(first *Out, frames <-chan *Out) {
 	runtime.Gosched() // a busy host has callers that are about to send
 	var more []*Out
-	room := batchBytes - sizeOf(first)
+	room := batchBytes - p.kind.Together.Size(first)
 	for room > 0 && len(more) < batchMost {
 		select {
 		case frame := <-frames:
 			more = append(more, frame)
-			room -= sizeOf(frame)
+			room -= p.kind.Together.Size(frame)
 			continue
 		default:
 		}
 		break
 	}
 	if more != nil {
-		p.kind.Join(first, more)
+		p.kind.Together.Join(first, more)
 	}
 }
 

@@ -26,7 +26,11 @@ type frame struct {
 	more  []*frame
 }
 
-func join(first *frame, more []*frame) { first.more = more }
+// together lets frames travel together.
+var together = pipeline.Together[frame]{
+	Join: func(first *frame, more []*frame) { first.more = more },
+	Size: func(*frame) int { return 1 },
+}
 
 // wire is the other side of a stream.
 type wire struct {
@@ -130,7 +134,7 @@ func TestAnswers(t *testing.T) {
 // What waits while a message is sent travels in the next one, and answers that have
 // travelled together find their calls.
 func TestTogether(t *testing.T) {
-	p, w := open(t, pipeline.Kind[frame, frame]{Join: join, More: func(f *frame) []*frame { return f.more }})
+	p, w := open(t, pipeline.Kind[frame, frame]{Together: together, More: func(f *frame) []*frame { return f.more }})
 	first, answer1 := begin(t, p)
 	second, answer2 := begin(t, p)
 	third, answer3 := begin(t, p)
