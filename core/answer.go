@@ -58,14 +58,18 @@ func Compose(ev *Event, outcomes []Outcome) Answer {
 	var delivered, queued, awaited bool
 	for i := range outcomes {
 		o := &outcomes[i]
+		code := o.Code
+		if code == "" && o.State.Open() { // an operator holds it before its first attempt
+			code = Accepted
+		}
 		a.Deliveries[i] = DeliveryReport{
-			Route: o.Route.Name, Transport: o.Route.Transport.Name, Status: o.State, Code: o.Code,
+			Route: o.Route.Name, Transport: o.Route.Transport.Name, Status: o.State, Code: code,
 			Reason: oneLine(o.Reason, maxUserText), Attempts: o.Attempts, DurationMS: o.Duration.Milliseconds(),
 		}
 		switch {
 		case o.State == StateDelivered:
 			delivered = true
-		case o.Code == Accepted:
+		case code == Accepted:
 			queued = true
 			awaited = awaited || !o.Route.Async
 		}
@@ -113,7 +117,10 @@ func Refuse(code Code, why, hint, eventID, ref string, unsure bool) Answer {
 }
 
 func (a *Answer) fail(code Code) {
-	m := table[code]
+	m, known := table[code]
+	if !known { // no answer is without a status
+		code, m = Internal, table[Internal]
+	}
 	a.Type = "urn:hookline:problem:" + string(code)
 	a.Title = "Protocol Error" // the words TrialKit's users know
 	a.Status, a.Code, a.Step, a.Fault = m.status, code, m.step, m.fault

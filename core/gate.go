@@ -134,6 +134,18 @@ func (g *Gate) reserve(n int) (got int, again time.Duration) {
 	return got, 0
 }
 
+// unused gives back n of what reserve gave, slots and turns: nothing was due for
+// them. Without that, looking for what is due would use up the rate of what is sent.
+func (g *Gate) unused(n int) {
+	if g == nil || n == 0 {
+		return
+	}
+	if g.limit != nil {
+		g.limit.ReserveN(time.Now(), -n) // the limiter adds them, up to its burst
+	}
+	g.leave(n)
+}
+
 // leave gives back n slots.
 func (g *Gate) leave(n int) {
 	if g == nil || n == 0 {

@@ -68,14 +68,14 @@ type Outcome struct {
 }
 
 // Failed tells whether the caller must be told of a failure. A delivery that is
-// still to be made is none: it was accepted. Nor is one that an operator ended:
-// that was a decision.
+// still to be made is none: it was accepted. Nor is one that an operator ended, or
+// holds before its first attempt: that was a decision.
 func (o *Outcome) Failed() bool {
 	switch o.State {
 	case StateDelivered, StateSkipped, StateCancelled:
 		return false
-	case StateQueued, StateRunning:
-		return o.Code != Accepted
+	case StateQueued, StateRunning, StateHeld:
+		return o.Code != Accepted && o.Code != "" // without a code nothing has gone wrong yet
 	}
 	return true
 }

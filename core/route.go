@@ -56,8 +56,13 @@ type Retry struct {
 	Attempts int           // at most; 0: any number
 }
 
-// jitter spreads the retries of many deliveries that failed at one moment.
-const jitter = 0.2
+const (
+	// jitter spreads the retries of many deliveries that failed at one moment.
+	jitter = 0.2
+	// longestAsked is the longest pause that a target gets because it asks for it: a
+	// strange answer must not put a delivery off for ever.
+	longestAsked = 24 * time.Hour
+)
 
 // pause is how long to wait after so many attempts, and whether to try again.
 // atLeast is what the target asked for.
@@ -66,7 +71,7 @@ func (r Retry) pause(attempts int, age, atLeast time.Duration) (time.Duration, b
 		return 0, false
 	}
 	wait := min(float64(r.Initial)*math.Pow(r.Factor, float64(attempts-1)), float64(r.Max))
-	pause := max(time.Duration(wait*(1-jitter+2*jitter*rand.Float64())), atLeast)
+	pause := max(time.Duration(wait*(1-jitter+2*jitter*rand.Float64())), min(atLeast, longestAsked))
 	return pause, age+pause <= r.MaxAge
 }
 

@@ -278,7 +278,7 @@ func (p *pump) move(ctx context.Context) {
 	p.starved.Store(false)
 	// Not ctx: what is claimed must be known, or nobody makes it.
 	claimed, err := p.s.Queue.Claim(d.lease(), p.route, route.Transformer == nil, n)
-	gate.leave(n - len(claimed))
+	gate.unused(n - len(claimed))
 	for _, del := range claimed {
 		j := &job{Placement: Placement{Delivery: del}, route: route, start: time.Now(), reserved: true}
 		d.jobs.Go(func() { d.run(d.lease(), j, false) })

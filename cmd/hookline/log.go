@@ -3,28 +3,40 @@ package main
 import (
 	"io"
 	"sync"
+	"time"
 )
 
-// maxLogBuffer is how much log may wait to be written, in bytes, before those who
-// log have to wait as well.
-const maxLogBuffer = 1 << 20
+const (
+	// maxLogBuffer is how much log may wait to be written, in bytes, before those who
+	// log have to wait as well.
+	maxLogBuffer = 1 << 20
+	// logPatience is how long they wait. Whoever reads the log may have stopped to; the
+	// answers to callers do not wait for that, and lines are dropped and counted.
+	logPatience = time.Second
+)
 
 // logWriter writes what is logged in one go with what was logged meanwhile: under
 // load there is one system call for many lines, and otherwise a line is written
 // at once.
 type logWriter struct {
-	w io.Writer
+	w        io.Writer
+	patience time.Duration
+	// lost, if set, is told how many lines were dropped, once there is room again.
+	lost func(lines int)
 
 	mu      sync.Mutex
 	room    sync.Cond
 	more    sync.Cond
 	waiting []byte
+	stuck   bool // nothing was written for the whole of somebody's patience
+	dropped int
 	closed  bool
+	ended   bool // run has
 	done    chan struct{}
 }
 
 func newLogWriter(w io.Writer) *logWriter {
-	l := &logWriter{w: w, done: make(chan struct{})}
+	l := &logWriter{w: w, patience: logPatience, done: make(chan struct{})}
 	l.room.L, l.more.L = &l.mu, &l.mu
 	go l.run()
 	return l
@@ -34,15 +46,33 @@ func newLogWriter(w io.Writer) *logWriter {
 func (l *logWriter) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for len(l.waiting) > maxLogBuffer && !l.closed {
+	if len(l.waiting) > maxLogBuffer && !l.closed && !l.stuck {
+		l.await()
+	}
+	switch {
+	case l.ended:
+		return l.w.Write(p)
+	case len(l.waiting) > maxLogBuffer:
+		l.dropped++
+	default:
+		l.waiting = append(l.waiting, p...)
+		l.more.Signal()
+	}
+	return len(p), nil
+}
+
+// await waits for room, and no longer than patience.
+func (l *logWriter) await() {
+	enough := time.AfterFunc(l.patience, func() {
+		l.mu.Lock()
+		l.stuck = true
+		l.room.Broadcast()
+		l.mu.Unlock()
+	})
+	defer enough.Stop()
+	for len(l.waiting) > maxLogBuffer && !l.closed && !l.stuck {
 		l.room.Wait()
 	}
-	if l.closed {
-		return l.w.Write(p)
-	}
-	l.waiting = append(l.waiting, p...)
-	l.more.Signal()
-	return len(p), nil
 }
 
 func (l *logWriter) run() {
@@ -53,26 +83,35 @@ func (l *logWriter) run() {
 	for {
 		for len(l.waiting) == 0 {
 			if l.closed {
+				l.ended = true
 				return
 			}
 			l.more.Wait()
 		}
-		lines := l.waiting
-		l.waiting = spare[:0]
+		lines, dropped := l.waiting, l.dropped
+		l.waiting, l.dropped = spare[:0], 0
 		l.room.Broadcast()
 		l.mu.Unlock()
+		if dropped > 0 && l.lost != nil {
+			l.lost(dropped)
+		}
 		_, _ = l.w.Write(lines)
 		spare = lines
 		l.mu.Lock()
+		l.stuck = false
 	}
 }
 
-// Close writes what is waiting. Lines that come later are written directly.
+// Close writes what is waiting, if somebody takes it. Lines that come later are
+// written directly.
 func (l *logWriter) Close() {
 	l.mu.Lock()
 	l.closed = true
 	l.more.Signal()
 	l.room.Broadcast()
 	l.mu.Unlock()
-	<-l.done
+	select {
+	case <-l.done:
+	case <-time.After(l.patience):
+	}
 }

@@ -102,6 +102,8 @@ func (f *suiteFlags) subject(args []string) (s conformance.Subject, err error) {
 		return s, nil
 	}
 	switch {
+	case strings.TrimSpace(f.target) == "":
+		return s, errors.New("--target is blank: write a command")
 	case s.Settings[conformance.Up] == nil:
 		return s, errors.New("--target needs --settings, which lead to the target that it controls")
 	case len(s.Settings) > 1:

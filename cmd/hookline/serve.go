@@ -116,6 +116,12 @@ func serve(c *cobra.Command, flags *configFlags, showOutput, strict bool) error 
 	if err != nil {
 		return err
 	}
+	lines.lost = func(n int) {
+		log.Warn("lines of this log were dropped, as nobody took what is written to standard error", "lines", n)
+	}
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP) // first: one that comes during the start would end it
+	defer signal.Stop(hangups)
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(400) // the heap is small: less frequent collection costs little memory
 	}
@@ -132,7 +138,7 @@ func serve(c *cobra.Command, flags *configFlags, showOutput, strict bool) error 
 	if err != nil {
 		return err
 	}
-	stop := onHangup(c.Context(), func(ctx context.Context) {
+	stop := onHangup(c.Context(), hangups, func(ctx context.Context) {
 		if err := a.Reload(ctx); err != nil {
 			log.Error(err.Error())
 		}
@@ -141,10 +147,8 @@ func serve(c *cobra.Command, flags *configFlags, showOutput, strict bool) error 
 	return a.Run(c.Context())
 }
 
-// onHangup calls reload at each SIGHUP until the returned function is called.
-func onHangup(ctx context.Context, reload func(context.Context)) (stop func()) {
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
+// onHangup calls reload at each of hangups until the returned function is called.
+func onHangup(ctx context.Context, hangups <-chan os.Signal, reload func(context.Context)) (stop func()) {
 	ended := make(chan struct{})
 	ctx, cancel := context.WithCancel(ctx)
 	go func() {
@@ -159,7 +163,6 @@ func onHangup(ctx context.Context, reload func(context.Context)) (stop func()) {
 		}
 	}()
 	return func() {
-		signal.Stop(hangups)
 		cancel()
 		<-ended
 	}

@@ -84,6 +84,7 @@ const (
 	readTimeout   = 5 * time.Second // of one read of the journal
 	reloadTimeout = time.Minute
 	writeTimeout  = 2 * time.Minute // of an answer, from the moment it is known
+	stopTimeout   = callTimeout     // of calls in progress when the daemon stops
 )
 
 // Limits of the server.
@@ -101,6 +102,8 @@ type Server struct {
 	listeners []net.Listener
 	addrs     []net.Addr
 	serving   sync.WaitGroup
+	life      context.Context // of all calls; ends when Stop begins
+	end       context.CancelFunc
 
 	users    atomic.Pointer[users]
 	checker  *credential.Checker
@@ -111,11 +114,13 @@ type Server struct {
 // file that a dead daemon has left in the place of the socket is replaced.
 func Listen(o Options) (*Server, error) {
 	s := &Server{log: o.Log, checker: credential.NewChecker()}
+	s.life, s.end = context.WithCancel(context.Background())
 	s.Use(o.Users)
 	routes := (&api{o}).routes()
 	s.local, s.remote = s.server(o, bare(front(o.Hosts, true, peer, routes))), s.server(o, bare(front(o.Hosts, false, s.login, routes)))
 	s.local.ConnContext = withPeer
 	if err := s.listen(o); err != nil {
+		s.end()
 		for _, l := range s.listeners {
 			_ = l.Close()
 		}
@@ -164,6 +169,7 @@ func (s *Server) server(o Options, handler http.Handler) *http.Server {
 		IdleTimeout:                  idleTimeout,
 		MaxHeaderBytes:               maxHeaderBytes,
 		DisableGeneralOptionsHandler: true,
+		BaseContext:                  func(net.Listener) context.Context { return s.life },
 		ErrorLog:                     slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
 	}
 }
@@ -171,13 +177,18 @@ func (s *Server) server(o Options, handler http.Handler) *http.Server {
 // Addrs are the TCP addresses that it listens on.
 func (s *Server) Addrs() []net.Addr { return s.addrs }
 
-// Stop closes the sockets and waits for calls in progress, at most until their
-// own deadlines.
+// Stop closes the sockets and ends calls in progress: those that read go through all
+// of a journal perhaps, and nobody waits for that. What is being written to the journal
+// ends with its own deadline, and its answer with the caller's patience or stopTimeout.
 func (s *Server) Stop() {
-	ctx, cancel := context.WithTimeout(context.Background(), reloadTimeout)
+	s.end()
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
-	_ = s.local.Shutdown(ctx)
-	_ = s.remote.Shutdown(ctx)
+	for _, server := range []*http.Server{s.local, s.remote} {
+		if server.Shutdown(ctx) != nil {
+			_ = server.Close() // whoever does not read his answer
+		}
+	}
 	s.serving.Wait()
 }
 

@@ -69,6 +69,10 @@ type App struct {
 	reader    reader
 	retiring  sync.WaitGroup // the goroutines that wait for that
 
+	// alive guards changes of live and engine too, and is held for moments only: who
+	// has to end the children now cannot wait for a reload.
+	alive sync.Mutex
+
 	stop     sync.Once
 	life     context.Context // ends when Stop begins, and a reload in progress with it
 	stopping context.CancelFunc
@@ -88,7 +92,9 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		return nil, err
 	}
 	c := a.current.config
+	a.alive.Lock()
 	a.live[a.current] = struct{}{}
+	a.alive.Unlock()
 	a.reader.use(a.current)
 	if err := a.observeBy(c); err != nil {
 		return nil, err
@@ -106,7 +112,9 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		return nil, err
 	}
 	if a.scheduler != nil {
+		a.reloading.Lock() // the admin API may have asked for a reload already
 		a.scheduler.Use(a.current.dispatcher)
+		a.reloading.Unlock()
 	}
 	a.vigil.begin()
 	for _, l := range a.listeners {
@@ -298,8 +306,8 @@ func (a *App) killChildren() {
 
 // children are the processes that run now.
 func (a *App) children() (pids []int) {
-	a.reloading.Lock()
-	defer a.reloading.Unlock()
+	a.alive.Lock()
+	defer a.alive.Unlock()
 	for g := range a.live {
 		for _, t := range g.transports {
 			if pid := t.Status().PID; pid != 0 {
@@ -395,7 +403,9 @@ func (a *App) Reload(ctx context.Context) (err error) {
 	a.limitScripts(ctx, c)
 	a.reader.use(next)
 	a.current = next
+	a.alive.Lock()
 	a.live[next] = struct{}{}
+	a.alive.Unlock()
 	drained := a.server.Use(next.set)
 	if a.admin != nil {
 		a.admin.Use(next.users)
@@ -408,7 +418,9 @@ func (a *App) Reload(ctx context.Context) (err error) {
 		<-drained             // bounded by the hooks' budgets
 		old.dispatcher.Wait() // by the routes' timeouts
 		a.reloading.Lock()
+		a.alive.Lock()
 		delete(a.live, old)
+		a.alive.Unlock()
 		a.reloading.Unlock()
 		old.release()
 	})

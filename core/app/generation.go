@@ -188,8 +188,11 @@ func (a *App) scriptEngine(ctx context.Context, c *config.Config) (*transforms.E
 	if a.store != nil {
 		options.Quarantines = quarantines{a.store}
 	}
-	a.engine, err = transforms.Start(ctx, options)
-	return a.engine, err
+	engine, err := transforms.Start(ctx, options)
+	a.alive.Lock()
+	a.engine = engine
+	a.alive.Unlock()
+	return engine, err
 }
 
 // limitScripts applies what c gives the scripts' process.
@@ -238,7 +241,8 @@ func (a *App) startTransports(ctx context.Context, g, old *generation, problems 
 		}
 		if old != nil {
 			if was := old.transports[t.Name]; was != nil {
-				if was.fingerprint == fingerprint {
+				// One that could be neither replaced nor started again is as good as changed.
+				if was.fingerprint == fingerprint && was.Status().State != host.Stopped {
 					g.transports[t.Name] = was.with(fingerprint)
 					continue
 				}
@@ -403,11 +407,11 @@ type gateOptions struct {
 
 func (a *App) gate(t config.Transport) *core.Gate {
 	options := gateOptions{t.Concurrency, t.Rate, t.Circuit}
-	if had, ok := a.gates[t.Name]; ok && had.options == options {
-		return had.Gate
-	}
 	if a.store == nil {
 		options.circuit.Failures = 0 // without a journal nothing can wait for it to close
+	}
+	if had, ok := a.gates[t.Name]; ok && had.options == options {
+		return had.Gate
 	}
 	g := core.NewGate(core.GateOptions{
 		Concurrency: t.Concurrency, Rate: t.Rate, Failures: options.circuit.Failures, Pause: t.Circuit.Pause,

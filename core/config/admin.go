@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -68,14 +69,21 @@ func (c *Config) ResolveHash(ref string) (string, error) {
 	if !looksHashed(hash) {
 		return "", errors.New(stands + "must be a bcrypt hash, or env:NAME or file:PATH of one: `hookline hash-password` makes it of a password")
 	}
-	cost, err := bcrypt.Cost([]byte(hash))
-	switch {
-	case err != nil || len(hash) != 60:
-		return "", errors.New(stands + "is a bcrypt hash that is damaged or cut: a whole one has 60 characters")
-	case cost > maxCost:
-		return "", errors.New(stands + "is a bcrypt hash that takes too long to check: its cost must be at most 15")
+	if fault := faultOf(hash); fault != "" {
+		return "", errors.New(stands + "is a bcrypt hash that " + fault)
 	}
 	return hash, nil
+}
+
+// faultOf says why a bcrypt hash cannot be used, "" if it can.
+func faultOf(hash string) string {
+	switch cost, err := bcrypt.Cost([]byte(hash)); {
+	case err != nil || len(hash) != 60:
+		return "is damaged or cut: a whole one has 60 characters"
+	case cost > maxCost:
+		return fmt.Sprintf("takes too long to check: its cost must be at most %d", maxCost)
+	}
+	return ""
 }
 
 func (c *Config) adminFields() fields {

@@ -6,8 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/crypto/bcrypt"
-
 	"github.com/hookline/hookline/core"
 )
 
@@ -103,9 +101,12 @@ func (d *decoder) checkPasswords(c *Config, p path, refs []string) {
 			d.fail(p, "%s", err)
 		case value == "":
 			d.fail(p, `must not be empty: write a reference such as "env:NAME" or "file:PATH"`)
-		case looksHashed(ref):
-			if _, err := bcrypt.Cost([]byte(ref)); err != nil {
-				d.fail(p, "holds a bcrypt hash that is damaged or cut; a whole one has 60 characters")
+		case looksHashed(value):
+			switch fault := faultOf(value); {
+			case fault != "" && isReference(ref):
+				d.fail(p, "%s stands for a bcrypt hash that %s", quote(ref), fault)
+			case fault != "":
+				d.fail(p, "holds a bcrypt hash that %s", fault)
 			}
 		case !isReference(ref) && d.from.inFile(p):
 			d.warn(p, "is written in the file, where everyone who may read it sees it: use env:NAME, file:PATH or a bcrypt hash")

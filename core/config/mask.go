@@ -15,10 +15,11 @@ const Masked = "(masked)"
 var (
 	// secretKey are keys, of any table, that are named after a secret.
 	secretKey = regexp.MustCompile(`(?i)passw|passphrase|secret|token|credential|api.?key|access.?key\b|private|authori[sz]ation|cookie|signature|^(pwd|pin|auth|key)$`)
-	// userInfo is what a URL holds before its host.
-	userInfo = regexp.MustCompile(`(://)[^/?#@\s"']*@`)
+	// userInfo is what a URL holds before its host: up to the last @, as url.Parse reads
+	// it, which takes quotes and further ones in a password.
+	userInfo = regexp.MustCompile(`(://)[^/?#\s]*@`)
 	// secretQuery are the parameters of a URL, or of a command, that are named so.
-	secretQuery = regexp.MustCompile(`(?i)((?:passw[a-z]*|passphrase|pwd|secret|token|credential|api[-_]?key|key|auth|sig(?:nature)?)=)[^&\s"']+`)
+	secretQuery = regexp.MustCompile(`(?i)((?:passw[a-z]*|passphrase|pwd|secret|token|credential|api[-_]?key|key|auth|sig(?:nature)?)=)[^&\s]+`)
 	// assignment is a key that was commented out with its value.
 	assignment = regexp.MustCompile(`=\s*\S`)
 )
@@ -119,11 +120,13 @@ func (m *masker) value(p path, node *unstable.Node) {
 		case secret(p):
 			m.cuts = append(m.cuts, cut{from, to, `"` + Masked + `"`})
 		case masked != s:
-			raw := maskURL(string(m.data[from:to]))
-			if raw == string(m.data[from:to]) { // it is written with escapes
-				raw = `"` + Masked + `"`
+			text := `"` + Masked + `"` // if it is written with escapes
+			raw := string(m.data[from:to])
+			quotes := raw[:len(raw)-len(strings.TrimLeft(raw, raw[:1]))]
+			if inner := strings.TrimSuffix(raw[len(quotes):], quotes); maskURL(inner) != inner {
+				text = quotes + maskURL(inner) + quotes
 			}
-			m.cuts = append(m.cuts, cut{from, to, raw})
+			m.cuts = append(m.cuts, cut{from, to, text})
 		}
 	case unstable.Integer, unstable.Float:
 		if secret(p) {
@@ -141,6 +144,9 @@ func maskURL(s string) string {
 func secret(p path) bool {
 	if len(p) > 2 && p[0] == "transports" && p[2] == "settings" {
 		return !openKey(p)
+	}
+	if len(p) > 2 && p[0] == "telemetry" && p[1] == "headers" {
+		return true // each vendor's key has its own name
 	}
 	return slices.ContainsFunc(p[1:], func(key string) bool { return secretKey.MatchString(key) })
 }

@@ -129,3 +129,22 @@ transform = "ehr.js"
 		t.Error("what is not TOML was read")
 	}
 }
+
+// What url.Parse takes for a password is masked to its end, whatever is in it, and so
+// is the key of any collector.
+func TestMaskWhatIsInAURL(t *testing.T) {
+	for in, want := range map[string]string{
+		`journal.url = "postgres://u:s3@cret@db/x"`:                        `journal.url = "postgres://(masked)@db/x"`,
+		`journal.url = "postgres://u:s3'cret@db/x"`:                        `journal.url = "postgres://(masked)@db/x"`,
+		`journal.url = 'postgres://u:s3"cret@db/x'`:                        `journal.url = 'postgres://(masked)@db/x'`,
+		`journal.url = "postgres://u:s3\"cret@db/x"`:                       `journal.url = "postgres://(masked)@db/x"`,
+		`journal.url = "postgres://db/x?user=u&password=s3'cret"`:          `journal.url = "postgres://db/x?user=u&password=(masked)"`,
+		"journal.url = \"\"\"postgres://db/x?password=s3'cret\"\"\"":       "journal.url = \"\"\"postgres://db/x?password=(masked)\"\"\"",
+		`# journal.url is postgres://u:s3'cr@et@db/x now`:                  `# journal.url is postgres://(masked)@db/x now`,
+		`telemetry.headers = { x-honeycomb-team = "s3cret", a = "env:A" }`: `telemetry.headers = { x-honeycomb-team = "(masked)", a = "env:A" }`,
+	} {
+		if got := string(config.MaskSecrets([]byte(in))); got != want {
+			t.Errorf("%s\nis shown as %s", in, got)
+		}
+	}
+}

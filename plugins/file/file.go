@@ -133,6 +133,7 @@ func (t *Transport) Deliver(ctx context.Context, m *transport.Message) (r transp
 	case <-ctx.Done():
 	}
 	if e.state.CompareAndSwap(queued, abandoned) {
+		t.forget(path, e)
 		return target.Ended(ctx, transport.None, "waiting for the line before to reach the disk, "+path)
 	}
 	select {
@@ -162,6 +163,18 @@ func (t *Transport) enqueue(path string, e *entry) bool {
 	default:
 	}
 	return true
+}
+
+// forget takes an entry that was given up out of its queue: while a disk hangs, those
+// that come and give up would fill the memory.
+func (t *Transport) forget(path string, e *entry) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if w := t.writers[path]; w != nil {
+		if i := slices.Index(w.queue, e); i >= 0 {
+			w.queue = slices.Delete(w.queue, i, i+1)
+		}
+	}
 }
 
 // Check implements [transport.Transport]: it makes and removes an empty file where

@@ -19,6 +19,9 @@ import (
 // maxLine is how much of one line of a child's output is kept, in bytes.
 const maxLine = 4 << 10
 
+// longLine is how long a line of a secret must be to be a secret by itself.
+const longLine = 16
+
 // lineLogger turns what a child writes into log records under its name. A line
 // of JSON as log/slog or hclog writes it keeps its level and message.
 type lineLogger struct {
@@ -48,11 +51,12 @@ func (w *lineLogger) Write(p []byte) (int, error) {
 }
 
 func (w *lineLogger) record(line []byte) {
-	text := strings.TrimSpace(strings.ToValidUTF8(string(line[:min(len(line), maxLine)]), "?"))
+	// Before it is cut: of a secret that is cut in two nobody would know the halves.
+	text := w.redact.String(string(line))
+	text = strings.TrimSpace(strings.ToValidUTF8(text[:min(len(text), maxLine)], "?"))
 	if text == "" {
 		return
 	}
-	text = w.redact.String(text)
 	level, msg, attrs := slog.LevelInfo, text, []slog.Attr(nil)
 	var fields map[string]any
 	if text[0] == '{' && json.Unmarshal([]byte(text), &fields) == nil {
@@ -103,12 +107,19 @@ func (r *Redactor) Hide(secrets ...string) {
 		if s == "" {
 			continue
 		}
-		quoted, _ := json.Marshal(s) // a string always marshals
 		for _, form := range []string{
-			s, strings.Trim(string(quoted), `"`), url.QueryEscape(s), url.PathEscape(s),
-			base64.StdEncoding.EncodeToString([]byte(s)), base64.URLEncoding.EncodeToString([]byte(s)),
+			s, inJSON(s, true), inJSON(s, false), url.QueryEscape(s), url.PathEscape(s),
+			strings.TrimPrefix(url.UserPassword("", s).String(), ":"),
+			// Without padding: with it, it is found too.
+			base64.RawStdEncoding.EncodeToString([]byte(s)), base64.RawURLEncoding.EncodeToString([]byte(s)),
 		} {
 			forms[form] = true
+		}
+		// A log has lines, and a key of many of them is seen by the line.
+		for line := range strings.Lines(s) {
+			if line = strings.TrimSpace(line); len(line) >= longLine && !strings.HasPrefix(line, "-----") {
+				forms[line] = true
+			}
 		}
 	}
 	// The replacer takes the first that fits: a secret that begins another must
@@ -121,6 +132,16 @@ func (r *Redactor) Hide(secrets ...string) {
 		pairs = append(pairs, form, "[secret]")
 	}
 	r.replacer.Store(strings.NewReplacer(pairs...))
+}
+
+// inJSON is s between the quotes of JSON, as encoding/json writes it or, without html,
+// log/slog.
+func inJSON(s string, html bool) string {
+	var b strings.Builder
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(html)
+	_ = enc.Encode(s) // a string can always be written
+	return strings.TrimSuffix(strings.TrimPrefix(b.String(), `"`), "\"\n")
 }
 
 // String returns s without the secrets.

@@ -169,7 +169,8 @@ func coerce(schema map[string]any, value any) any {
 		want, _ := schema["type"].(string)
 		switch want {
 		case "integer", "number":
-			if _, err := strconv.ParseFloat(v, 64); err == nil {
+			// Go takes more for a number than JSON does, such as NaN, 0x10 and 1_000.
+			if _, err := strconv.ParseFloat(v, 64); err == nil && json.Valid([]byte(v)) {
 				return json.Number(v)
 			}
 		case "boolean":

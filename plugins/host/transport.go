@@ -52,7 +52,8 @@ type Transport struct {
 	calls    sync.RWMutex // held for reading by a call in flight, for writing once stopped
 	stop     sync.Once
 	inFlight atomic.Int64
-	life     // guarded by calls
+	running  atomic.Pointer[Child] // that of life, for who cannot wait for calls to end
+	life                           // guarded by calls
 }
 
 // life is a transport on one set of settings.
@@ -72,7 +73,15 @@ func StartTransport(ctx context.Context, spec TransportSpec) (*Transport, error)
 	if err != nil {
 		return nil, err
 	}
-	return &Transport{life: l}, nil
+	t := &Transport{}
+	t.use(l)
+	return t, nil
+}
+
+// use begins a life.
+func (t *Transport) use(l life) {
+	t.life = l
+	t.running.Store(l.child)
 }
 
 func start(ctx context.Context, spec TransportSpec) (l life, err error) {
@@ -150,10 +159,10 @@ func (t *Transport) Replace(ctx context.Context, spec TransportSpec) (TransportS
 			// Nothing runs now; Deliver says so, and the next reload tries again.
 			return was, errors.Join(err, errBack)
 		}
-		t.life = back
+		t.use(back)
 		return was, err
 	}
-	t.life = l
+	t.use(l)
 	return was, nil
 }
 
@@ -169,14 +178,9 @@ func (t *Transport) Description() transport.Description {
 // InFlight is how many attempts and checks the plugin is at work on.
 func (t *Transport) InFlight() int { return int(t.inFlight.Load()) }
 
-// Status tells how the plugin's process is.
-func (t *Transport) Status() Status {
-	if !t.calls.TryRLock() {
-		return Status{State: Stopped}
-	}
-	defer t.calls.RUnlock()
-	return t.child.Status()
-}
+// Status tells how the plugin's process is, also while it is to be stopped or
+// replaced and calls are still in flight.
+func (t *Transport) Status() Status { return t.running.Load().Status() }
 
 // Stop takes no new attempt, waits for those in flight, which have deadlines, and
 // ends the plugin's process. It may be called more than once.

@@ -26,6 +26,8 @@ var (
 	errTooLarge = errors.New("the broker does not take it")
 	// errSilent is a broker that said nothing for the keepalive, though asked.
 	errSilent = errors.New("the broker is silent")
+	// errMute is a broker that is there and answers no message any more.
+	errMute = errors.New("the broker acknowledges no message")
 )
 
 // link is a connection that is logged in. One goroutine writes what attempts hand
@@ -60,6 +62,8 @@ type flight struct {
 	answer   chan byte // the reason code; has room for it
 	qos      byte
 	sent     bool // or being sent
+	left     bool // nobody waits for the answer any more
+	begun    time.Time
 	released bool // QoS 2: PUBREC has come, PUBREL is on its way
 }
 
@@ -177,6 +181,9 @@ func (l *link) close() {
 // send hands p over to be written once there is a turn for it. An error means that
 // nothing was sent.
 func (l *link) send(ctx context.Context, p *publication) (*flight, error) {
+	if len(l.slots) == cap(l.slots) {
+		l.notMute()
+	}
 	select {
 	case l.slots <- struct{}{}:
 	case <-l.ended:
@@ -206,6 +213,29 @@ func (l *link) send(ctx context.Context, p *publication) (*flight, error) {
 	case <-ctx.Done():
 		l.forget(f)
 		return nil, ctx.Err()
+	}
+}
+
+// leave notes that nobody waits for f's answer any more. Its turn stays taken: the
+// broker may still be at it.
+func (l *link) leave(f *flight) {
+	l.mu.Lock()
+	f.left = true
+	l.mu.Unlock()
+}
+
+// notMute ends a connection whose turns are all held by messages that were given up
+// and not answered for the keepalive: it would publish nothing any more, for as long as
+// the broker answers pings.
+func (l *link) notMute() {
+	l.mu.Lock()
+	mute := len(l.flights) == cap(l.slots)
+	for _, f := range l.flights {
+		mute = mute && f.left && time.Since(f.begun) > l.keepalive
+	}
+	l.mu.Unlock()
+	if mute {
+		l.fail(errMute)
 	}
 }
 
@@ -281,7 +311,7 @@ func (l *link) put(w *bufio.Writer, packet []byte) error {
 func (l *link) begin(f *flight) []byte {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	f.sent = true
+	f.sent, f.begun = true, time.Now()
 	packet := f.packet
 	f.packet = nil // it may be long, and its answer late
 	return packet

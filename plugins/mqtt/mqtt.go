@@ -117,6 +117,7 @@ func (b *broker) answer(ctx context.Context, l *link, f *flight) transport.Recei
 	case <-l.ended:
 		return b.ended(l, transport.Unknown)
 	default:
+		l.leave(f)
 		return target.Ended(ctx, transport.Unknown, "no acknowledgement from "+b.addr)
 	}
 }

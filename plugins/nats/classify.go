@@ -162,7 +162,7 @@ func rejected(e *jetstream.APIError) transport.Receipt {
 
 // check looks at the server on a connection of its own.
 func (c *cluster) check(ctx context.Context) transport.Receipt {
-	within, cancel := context.WithTimeout(ctx, c.dialer.Timeout)
+	within, cancel := context.WithTimeout(ctx, c.within())
 	defer cancel()
 	l, err := c.connect(within)
 	if err != nil {

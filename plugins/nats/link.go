@@ -78,11 +78,19 @@ type connectError struct {
 func (e *connectError) Error() string { return e.addr + ": " + e.err.Error() }
 func (e *connectError) Unwrap() error { return e.err }
 
-// connect connects to the first server that takes us, until ctx ends. The error is
-// about the last one.
+// within is how long connect may take.
+func (c *cluster) within() time.Duration {
+	return time.Duration(len(c.servers)) * c.dialer.Timeout
+}
+
+// connect connects to the first server that takes us, until ctx ends. Each has the
+// dial_timeout for itself: one that is silent must not use up the time of the others.
+// The error is about the last one.
 func (c *cluster) connect(ctx context.Context) (l *link, err error) {
 	for _, addr := range c.servers {
-		l, err = c.connectTo(ctx, addr)
+		one, cancel := context.WithTimeout(ctx, c.dialer.Timeout)
+		l, err = c.connectTo(one, addr)
+		cancel()
 		if err == nil || ctx.Err() != nil {
 			break
 		}

@@ -59,7 +59,7 @@ func (t *Transport) Configure(_ context.Context, settings json.RawMessage) error
 		return err
 	}
 	t.shared.Dial = c.connect
-	t.shared.Within = c.dialer.Timeout
+	t.shared.Within = c.within()
 	t.shared.Alive = (*link).alive
 	t.shared.End = (*link).close
 	t.cluster = c

@@ -51,6 +51,9 @@ type written struct {
 type addresses []string
 
 func (l *addresses) UnmarshalJSON(b []byte) error {
+	if string(b) == "null" {
+		return nil // as if it were not there, like the texts
+	}
 	var one string
 	if json.Unmarshal(b, &one) == nil {
 		*l = addresses{one}
