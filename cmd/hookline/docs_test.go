@@ -246,3 +246,23 @@ func TestHelpTexts(t *testing.T) {
 		})
 	})
 }
+
+// What a flag takes of a closed set is completed, also behind a comma.
+func TestCompletion(t *testing.T) {
+	for line, want := range map[string]string{
+		"events retry --kind":                   "insert\nupdate\nreview\n",
+		"deliveries list --state queued,held,d": "queued,held,dead\n",
+		"events list --state":                   "queued\n",
+		"serve --log-level":                     "debug\ninfo\nwarn\nerror\n",
+		"serve --log-format":                    "auto\ntext\njson\n",
+	} {
+		args := append([]string{"__completeNoDesc"}, strings.Fields(line)...)
+		if !strings.Contains(args[len(args)-1], ",") {
+			args = append(args, "")
+		}
+		code, out, errs := hooklineHere(args...)
+		if code != 0 || !strings.Contains(out, want) || !strings.Contains(errs, "ShellCompDirectiveNoFileComp") {
+			t.Errorf("%s: exit %d\n%s%s", line, code, out, errs)
+		}
+	}
+}
