@@ -439,6 +439,18 @@ func TestPinnedExecutable(t *testing.T) {
 	}
 }
 
+func TestWhatIsNoProgram(t *testing.T) {
+	text := filepath.Join(t.TempDir(), "main.js")
+	if err := os.WriteFile(text, []byte("plugin.serve()\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s := spec(t, &logs{}, `{"url":"http://x"}`)
+	s.Command = []string{text}
+	if _, err := host.StartTransport(t.Context(), s); err == nil || !strings.Contains(err.Error(), "#!/usr/bin/env node") {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestWhatIsNotAPlugin(t *testing.T) {
 	for _, command := range [][]string{
 		{"/bin/true"}, {"/bin/echo", "hello"}, {"/does/not/exist"}, {executable(t), "-test.run=^$"},
