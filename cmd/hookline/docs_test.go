@@ -12,6 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/hookline/hookline/transforms"
 )
 
 // pages are the texts for people, by their paths in the repository.
@@ -91,6 +93,20 @@ func TestDocsLinks(t *testing.T) {
 		}
 		if name, ok := strings.CutPrefix(page, "docs/"); ok && !strings.Contains(all["README.md"], "](docs/"+name+")") {
 			t.Errorf("README.md does not lead to %s", page)
+		}
+	}
+}
+
+// What the pages say of ctx is there.
+func TestDocsContext(t *testing.T) {
+	of := regexp.MustCompile(`\bctx\.([A-Za-z0-9]+)`)
+	_, context, _ := strings.Cut(transforms.Types, "interface Context {")
+	context, _, _ = strings.Cut(context, "\n  }\n")
+	for page, text := range pages(t) {
+		for _, m := range of.FindAllStringSubmatch(text, -1) {
+			if !regexp.MustCompile(`(?m)^\s+(readonly )?` + m[1] + `[(:?<]`).MatchString(context) {
+				t.Errorf("%s: the types know no %s", page, m[0])
+			}
 		}
 	}
 }
