@@ -109,6 +109,12 @@ func TestDocsContext(t *testing.T) {
 			}
 		}
 	}
+	table := pages(t)["docs/transforms.md"]
+	for _, m := range regexp.MustCompile(`(?m)^    (?:readonly )?([a-zA-Z0-9]+)[(:]`).FindAllStringSubmatch(context, -1) {
+		if !regexp.MustCompile("(?m)^\\|[^|]*`" + m[1] + "[`(.]").MatchString(table) {
+			t.Errorf("docs/transforms.md does not have ctx.%s in its table", m[1])
+		}
+	}
 }
 
 var (
