@@ -459,7 +459,8 @@ func (e *Unusable) Error() string {
 	lines := make([]string, len(all))
 	for i, err := range all {
 		place := e.Config.Path
-		if p, ok := err.(*problem); ok {
+		var p *problem
+		if errors.As(err, &p) {
 			place = e.Config.Place(p.key)
 		}
 		lines[i] = place + ": " + err.Error()
