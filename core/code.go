@@ -204,7 +204,7 @@ var table = map[Code]meaning{
 	transport.PluginUnavailable: {
 		status: http.StatusServiceUnavailable, fault: FaultPlugin, step: StepTransport, again: true,
 		user: "the program that connects to it is not running",
-		hint: "the plugin process of transports.{transport} is being restarted: the log says why it ended",
+		hint: "the plugin process of transports.{transport} is being restarted: `hookline plugin list` and the log say why it ended",
 	},
 
 	CircuitOpen: {

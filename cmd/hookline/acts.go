@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/hookline/hookline/core/admin"
 )
@@ -19,6 +20,7 @@ import (
 // act is something that an operator does to deliveries.
 type act struct {
 	name, done, long string
+	why              string // an example of a reason
 	needsReason      bool
 }
 
@@ -46,8 +48,8 @@ does not ask.
 
 The journal keeps who did it, and the reason. Exit code 0: all of it is done; 1: some
 is not, and why; 2: wrong use; 3: no daemon answers.`,
-		Example: "  hookline deliveries " + a.name + " 0199f3a1-7c2e-7d10-9a55-0c1d2e3f4a5b --reason \"target is up again\"\n" +
-			"  hookline deliveries " + a.name + " --route ehr --since 2h --reason \"target is up again\"",
+		Example: "  hookline deliveries " + a.name + " 0199f3a1-7c2e-7d10-9a55-0c1d2e3f4a5b --reason \"" + a.why + "\"\n" +
+			"  hookline deliveries " + a.name + " --route ehr --since 2h --reason \"" + a.why + "\"",
 		RunE: func(c *cobra.Command, args []string) error {
 			call.stdin, call.stdout, call.progress = c.InOrStdin(), c.OutOrStdout(), c.ErrOrStderr()
 			f, err := call.which.filter(time.Now())
@@ -73,7 +75,11 @@ is not, and why; 2: wrong use; 3: no daemon answers.`,
 	call.add(c)
 	call.which.add(c)
 	l := c.Flags()
-	l.StringVar(&call.reason, "reason", "", "why, in one line, for the journal")
+	required := "; required with flags that say which"
+	if a.needsReason {
+		required = "; required"
+	}
+	l.StringVar(&call.reason, "reason", "", "the `REASON`, in one line, for the journal"+required)
 	l.BoolVar(&call.dryRun, "dry-run", false, "only count what the flags find")
 	l.BoolVar(&call.yes, "yes", false, "do not ask")
 	if a.name == "replay" {
@@ -138,11 +144,14 @@ func (a *actCall) byFilter(ctx context.Context, f admin.Filter) error {
 		out = a.stdout
 	}
 	printCount(out, count)
+	if a.asJSON && count.Count == 0 {
+		return printJSON(a.stdout, &admin.ActResults{Results: []admin.ActResult{}})
+	}
 	if a.dryRun || count.Count == 0 {
 		return nil
 	}
 	if !a.yes {
-		if err := confirm(a.stdin, a.progress, fmt.Sprintf("%s %d deliveries?", a.name, count.Count)); err != nil {
+		if err := confirm(a.stdin, a.progress, a.name+" "+counted(count.Count, "delivery", "deliveries")+"?"); err != nil {
 			return err
 		}
 	}
@@ -202,10 +211,7 @@ func printCount(w io.Writer, count *admin.ActCount) {
 // confirm asks on a terminal. Elsewhere nobody can answer.
 func confirm(stdin io.Reader, w io.Writer, question string) error {
 	f, ok := stdin.(*os.File)
-	if !ok {
-		return usage(errors.New("there is no terminal to ask on: look with --dry-run, then use --yes"))
-	}
-	if info, err := f.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 || f.Name() == os.DevNull {
+	if !ok || !term.IsTerminal(int(f.Fd())) {
 		return usage(errors.New("there is no terminal to ask on: look with --dry-run, then use --yes"))
 	}
 	fmt.Fprintf(w, "%s [y/N] ", question)
@@ -215,4 +221,12 @@ func confirm(stdin io.Reader, w io.Writer, question string) error {
 		return nil
 	}
 	return exitError{code: exitFailed, err: errors.New("nothing was done")}
+}
+
+// counted is "1 delivery", "2 deliveries".
+func counted(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
 }

@@ -266,11 +266,21 @@ func TestRedriveRefused(t *testing.T) {
 		{[]string{"X1P3H50X", "--refused", "--reason", "r"}, 2, "not both"},
 		{[]string{"X1P3H50X", "--dry-run"}, 2, "leave out the ids"},
 		{[]string{"--refused", "--reason", "r"}, 2, "there is no terminal to ask on"},
-		{[]string{"--refused", "--dry-run"}, 0, "3 events\n"},
 	} {
 		code, out, errs := s.run(append([]string{"events", "retry"}, c.args...)...)
 		if code != c.code || out != "" || !strings.Contains(errs, c.says) {
 			t.Errorf("%q: exit %d\n%s%s", c.args, code, out, errs)
+		}
+	}
+	// Programs get JSON, also where there is nothing to do.
+	for line, want := range map[string]string{
+		"events retry --refused --dry-run":                  "3 events\n",
+		"events retry --refused --dry-run --json":           "{\n  \"count\": 3\n}\n",
+		"events retry --record none --reason r --json":      "[]\n",
+		"deliveries cancel --record none --reason r --json": "{\n  \"results\": []\n}\n",
+	} {
+		if code, out, errs := s.run(words(line)...); code != 0 || out != want {
+			t.Errorf("%s: exit %d\n%s%s", line, code, out, errs)
 		}
 	}
 	if n := len(g.got()); n > 0 {

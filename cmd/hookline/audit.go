@@ -113,7 +113,10 @@ func auditExportCommand() *cobra.Command {
 		Use: "export", Short: "Print the audit, one JSON object a line", Args: noArgs,
 		Long: `Print the audit: who saw, changed and configured what, and every change of every
 delivery, the oldest first. Each line is one transaction with its place in its chain
-and its hash, which docs/audit.md shows how to check without Hookline.`,
+and its hash, which docs/audit.md shows how to check without Hookline.
+
+Exit code 0: printed; 1: it could not be read; 2: wrong use; 3: no daemon answers, or
+there is no such journal.`,
 		Example: "  hookline audit export --since 720h > audit.jsonl",
 		RunE: func(c *cobra.Command, _ []string) error {
 			now := time.Now()
@@ -141,7 +144,7 @@ and its hash, which docs/audit.md shows how to check without Hookline.`,
 	}
 	o.add(c)
 	off.add(c, "the running daemon is asked")
-	c.Flags().StringVar(&since, "since", "", "only what was written since this `TIME`: 2h ago, or 2026-01-31T08:30:00Z")
-	c.Flags().StringVar(&until, "until", "", "only what was written before this `TIME`")
+	c.Flags().StringVar(&since, "since", "", "only what was written since this `TIME`: 2h for two hours ago, or 2026-01-31T08:30:00Z")
+	c.Flags().StringVar(&until, "until", "", "only what was written before this `TIME`, written likewise")
 	return c
 }

@@ -27,8 +27,8 @@ type daemon struct {
 
 // add adds the flag. Before the command runs, at is set.
 func (d *daemon) add(c *cobra.Command, flags *configFlags) {
-	c.Flags().StringVar(&d.where, "admin", "", "where the daemon is: the `PATH` of its admin socket, or https://USER@HOST:PORT with the password in "+
-		passwordVariable+" or the file named by "+passwordFileVariable+"; otherwise admin.listen of the configuration")
+	c.Flags().StringVar(&d.where, "admin", "", "where the daemon is: the `PATH` of its admin socket, or https://USER@HOST:PORT with the password in $"+
+		passwordVariable+" or in the file $"+passwordFileVariable+"; without it, admin.listen of the configuration")
 	c.PreRunE = func(c *cobra.Command, _ []string) error {
 		if d.where == "" {
 			d.at = admin.Address{Socket: adminSocket(flags)}

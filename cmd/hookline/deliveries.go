@@ -16,28 +16,28 @@ func deliveriesCommand() *cobra.Command {
 	return group("deliveries", "See deliveries, send them again, hold or end them",
 		deliveriesListCommand(),
 		actCommand(act{
-			name: "retry", done: "Send deliveries again",
+			name: "retry", done: "Send deliveries again", why: "the target is up again",
 			long: `Send deliveries again at once: those that wait, are held, or have ended without a
 success. The bytes and the id that the target sees stay the same. One that has left
 its record's line comes back to its old place in it.`,
 		}),
 		actCommand(act{
-			name: "cancel", done: "End deliveries for good", needsReason: true,
+			name: "cancel", done: "End deliveries for good", why: "corrected by phone", needsReason: true,
 			long: `End deliveries that are still open, for good, and let the record's later events go
 on. What was sent already cannot be taken back.`,
 		}),
 		actCommand(act{
-			name: "hold", done: "Keep deliveries from being sent", needsReason: true,
+			name: "hold", done: "Keep deliveries from being sent", why: "the target moves tonight", needsReason: true,
 			long: `Keep open deliveries from being sent until they are released. Their records' later
 events wait behind them.`,
 		}),
 		actCommand(act{
-			name: "release", done: "Send what is held",
+			name: "release", done: "Send what is held", why: "the target has moved",
 			long: `Send deliveries that are held, in their old places: of a record, the first comes
 first.`,
 		}),
 		actCommand(act{
-			name: "replay", done: "Send again what has ended", needsReason: true,
+			name: "replay", done: "Send again what has ended", why: "the target has lost it", needsReason: true,
 			long: `Send again what has ended, delivered or not, as a new delivery with an id of its own:
 the bytes that were sent before, or with --reshape what the transform of today makes.
 It is the last of its record, so it is refused where it would overwrite newer data,

@@ -42,7 +42,9 @@ func demoCommand() *cobra.Command {
 		Long: `Run a real daemon, a stand-in for the external system and a stand-in for TrialKit
 on free ports, without any configuration: three events are delivered through a
 transform, then three targets fail, each with the Protocol Error that a site's user
-would see. The last one comes back, and gets what it missed from the journal.`,
+would see. The last one comes back, and gets what it missed from the journal.
+
+Exit code 0: shown; 3: something outside, such as no free port.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			logs := io.Discard
 			if verbose {

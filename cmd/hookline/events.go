@@ -111,8 +111,8 @@ Exit code 0: listed; 1: the daemon cannot; 2: a wrong flag; 3: no daemon answers
 
 // addPage adds the flags of a list that comes in pages.
 func addPage(c *cobra.Command, limit *int, cursor *string) {
-	c.Flags().IntVar(limit, "limit", 50, "so many at most, up to 1000")
-	c.Flags().StringVar(cursor, "cursor", "", "go on where the last page ended")
+	c.Flags().IntVar(limit, "limit", 50, "`N` at most, up to 1000")
+	c.Flags().StringVar(cursor, "cursor", "", "go on at the `CURSOR` with which the last page ended")
 }
 
 // pageOf refuses the limit that would stand for the daemon's own; it knows the
@@ -196,8 +196,8 @@ func eventsShowCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "show ID|REFERENCE", Short: "Show all that is known of one event",
 		Long: `Show one event: what came, what the caller was told and when, and each delivery
-with its attempts and what operators did to it. It is named by its id, or by the reference that the site's user
-has read on the screen.
+with its attempts and what operators did to it. It is named by its id, or by the
+reference that the site's user has read on the screen.
 
 With --body, print what came, byte for byte, and nothing else. It may hold data of
 patients; the daemon's log notes who read it.
@@ -383,6 +383,8 @@ func next(d *admin.Delivery, now time.Time) string {
 		return ""
 	case !d.Head && d.State != core.StateHeld:
 		return "its turn comes after the record's earlier events"
+	case d.State == core.StateHeld:
+		return "nothing by itself: release or cancel it"
 	case d.DueAt.IsZero():
 		return "nothing by itself: retry or cancel it"
 	case d.DueAt.After(now):

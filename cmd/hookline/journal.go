@@ -81,8 +81,8 @@ func journalStatsCommand() *cobra.Command {
 
 In a journal of many millions of events it takes a while to count.
 
-Exit code 0: shown; 1: it cannot be counted; 2: a wrong flag; 3: no daemon answers, or
-the journal cannot be reached.`,
+Exit code 0: shown; 1: there is none, or it cannot be counted; 2: a wrong flag; 3: no
+daemon answers, or the journal cannot be reached.`,
 		Example: "  hookline journal stats\n  hookline journal stats --journal sqlite:/var/lib/hookline/hookline.db",
 		RunE: func(c *cobra.Command, _ []string) error {
 			st, err := readStats(c.Context(), &o, &off)

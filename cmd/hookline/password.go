@@ -26,7 +26,9 @@ func hashPasswordCommand() *cobra.Command {
 		Use: "hash-password", Short: "Print the bcrypt hash of a password", Args: noArgs,
 		Long: `Read a password, from the terminal or as the first line of the standard input, and
 print its bcrypt hash: for admin.users.NAME.password or hooks.NAME.password. The
-password itself is neither shown nor kept.`,
+password itself is neither shown nor kept.
+
+Exit code 0: printed; 2: there is no password, or one that bcrypt does not take.`,
 		Example: "  hookline hash-password > /etc/hookline/alice.hash\n  openssl rand -base64 24 | tee alice.password | hookline hash-password",
 		RunE: func(c *cobra.Command, _ []string) error {
 			password, err := readPassword(c.InOrStdin(), c.ErrOrStderr())

@@ -72,8 +72,8 @@ Exit code 0: made; 1: it cannot be made; 2: wrong use.`,
 			return nil
 		},
 	}
-	c.Flags().StringVar(&module, "module", "", "`path` of the module (default example.org/NAME)")
-	c.Flags().StringVar(&replace, "replace", "", "`folder` with Hookline's source, in the place of a release")
+	c.Flags().StringVar(&module, "module", "", "`PATH` of the module (default example.org/NAME)")
+	c.Flags().StringVar(&replace, "replace", "", "`FOLDER` with Hookline's source, in the place of a release")
 	return c
 }
 

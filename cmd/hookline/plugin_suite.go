@@ -64,13 +64,13 @@ Exit code 0: all that was checked has passed; 1: a check has failed; 2: wrong us
 		},
 	}
 	l := c.Flags()
-	l.StringVar(f.settings[conformance.Up], "settings", "", "`file` with settings, JSON, that lead to a target for tests")
+	l.StringVar(f.settings[conformance.Up], "settings", "", "`FILE` with settings, JSON, that lead to a target for tests")
 	for _, s := range []conformance.State{conformance.Down, conformance.Slow, conformance.Rejecting} {
-		l.StringVar(f.settings[s], string(s), "", "`file` with settings that lead to a target that is "+string(s))
+		l.StringVar(f.settings[s], string(s), "", "`FILE` with settings that lead to a target that is "+string(s))
 	}
-	l.StringVar(&f.bad, "bad", "", "`file` with settings that must be refused: a JSON array of {name, settings, field}")
-	l.StringVar(&f.target, "target", "", "`command` that controls the target of --settings")
-	l.StringSliceVar(&f.states, "states", []string{string(conformance.Down)}, "states that --target knows")
+	l.StringVar(&f.bad, "bad", "", "`FILE` with settings that must be refused: a JSON array of {name, settings, field}")
+	l.StringVar(&f.target, "target", "", "`COMMAND` that controls the target of --settings")
+	l.StringSliceVar(&f.states, "states", []string{string(conformance.Down)}, "`STATES` that --target knows, divided by commas")
 	l.BoolVar(&f.noMTLS, "no-mtls", false, "the plugin cannot do AutoMTLS, as with mtls = false")
 	l.BoolVar(&f.asJSON, "json", false, "print JSON")
 	l.SetInterspersed(true)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -25,18 +26,20 @@ type eventFlags struct {
 func (w *eventFlags) add(c *cobra.Command) {
 	l := c.Flags()
 	l.StringSliceVar(&w.f.IDs, "id", nil, "only these, by their `IDS` or references, divided by commas")
-	l.StringVar(&w.f.Hook, "hook", "", "only of this hook")
-	l.StringVar(&w.f.Study, "study", "", "only of this study")
-	l.StringVar(&w.kind, "kind", "", "only insert, update or review")
-	l.StringVar(&w.f.Form, "form", "", "only of the form with this id or this name")
-	l.StringVar(&w.f.Record, "record", "", "only of this record (trans_id)")
-	l.StringVar(&w.code, "code", "", "only those that were answered with this code, such as timeout")
-	l.StringVar(&w.f.Route, "route", "", "only with a delivery on this route")
-	l.StringSliceVar(&w.states, "state", nil, "only with a delivery in one of these `STATES`, divided by commas")
-	l.StringVar(&w.since, "since", "", "only what came since this `TIME`: 2h ago, or 2026-01-31T08:30:00Z")
+	l.StringVar(&w.f.Hook, "hook", "", "only of this `HOOK`")
+	l.StringVar(&w.f.Study, "study", "", "only of this `STUDY`")
+	l.StringVar(&w.kind, "kind", "", "only this `KIND`: insert, update or review")
+	l.StringVar(&w.f.Form, "form", "", "only of the `FORM` with this id or this name")
+	l.StringVar(&w.f.Record, "record", "", "only of this `RECORD` (trans_id)")
+	l.StringVar(&w.code, "code", "", "only those that were answered with this `CODE`, such as timeout")
+	l.StringVar(&w.f.Route, "route", "", "only with a delivery on this `ROUTE`")
+	l.StringSliceVar(&w.states, "state", nil, "only with a delivery in one of these `STATES`, divided by commas: "+strings.Join(stateNames(), ", "))
+	l.StringVar(&w.since, "since", "", "only what came since this `TIME`: 2h for two hours ago, or 2026-01-31T08:30:00Z")
 	l.StringVar(&w.until, "until", "", "only what came before this `TIME`, written likewise")
 	l.BoolVar(&w.f.Refused, "refused", false, "only bodies that were refused because they are no events")
 	l.BoolVar(&w.f.Gone, "caller-gone", false, "only those whose caller hung up before the answer")
+	offer(c, "kind", kinds...)
+	offer(c, "state", stateNames()...)
 }
 
 func (w *eventFlags) filter(now time.Time) (f journal.EventFilter, err error) {
@@ -58,19 +61,21 @@ type deliveryFlags struct {
 
 func (w *deliveryFlags) add(c *cobra.Command) {
 	l := c.Flags()
-	l.StringVar(&w.f.Hook, "hook", "", "only of this hook")
-	l.StringVar(&w.f.Study, "study", "", "only of this study")
-	l.StringVar(&w.f.Route, "route", "", "only on this route")
-	l.StringVar(&w.kind, "kind", "", "only insert, update or review")
-	l.StringVar(&w.f.Form, "form", "", "only of the form with this id or this name")
-	l.StringVar(&w.f.Record, "record", "", "only of this record (trans_id)")
-	l.StringSliceVar(&w.states, "state", nil, "only in these `STATES`, divided by commas: queued, running, waiting, unknown, held, delivered, skipped, rejected, dead, cancelled")
-	l.StringVar(&w.code, "code", "", "only with this code, such as connection_refused")
-	l.StringVar(&w.since, "since", "", "only what was made since this `TIME`: 2h ago, or 2026-01-31T08:30:00Z")
+	l.StringVar(&w.f.Hook, "hook", "", "only of this `HOOK`")
+	l.StringVar(&w.f.Study, "study", "", "only of this `STUDY`")
+	l.StringVar(&w.f.Route, "route", "", "only on this `ROUTE`")
+	l.StringVar(&w.kind, "kind", "", "only this `KIND`: insert, update or review")
+	l.StringVar(&w.f.Form, "form", "", "only of the `FORM` with this id or this name")
+	l.StringVar(&w.f.Record, "record", "", "only of this `RECORD` (trans_id)")
+	l.StringSliceVar(&w.states, "state", nil, "only in these `STATES`, divided by commas: "+strings.Join(stateNames(), ", "))
+	l.StringVar(&w.code, "code", "", "only with this `CODE`, such as connection_refused")
+	l.StringVar(&w.since, "since", "", "only what was made since this `TIME`: 2h for two hours ago, or 2026-01-31T08:30:00Z")
 	l.StringVar(&w.until, "until", "", "only what was made before this `TIME`, written likewise")
-	l.StringVar(&w.f.Event, "event", "", "only of the event with this id or reference")
-	l.StringVar(&w.f.Origin, "origin", "", "only replays of the delivery with this id")
+	l.StringVar(&w.f.Event, "event", "", "only of the `EVENT` with this id or reference")
+	l.StringVar(&w.f.Origin, "origin", "", "only replays of the delivery with this `ID`")
 	l.BoolVar(&w.f.Stuck, "stuck", false, "only those that wait for you, and hold their record's later events")
+	offer(c, "kind", kinds...)
+	offer(c, "state", stateNames()...)
 }
 
 func (w *deliveryFlags) filter(now time.Time) (f journal.DeliveryFilter, err error) {
@@ -81,6 +86,31 @@ func (w *deliveryFlags) filter(now time.Time) (f journal.DeliveryFilter, err err
 	}
 	f.Until, err = moment("--until", w.until, now)
 	return f, err
+}
+
+var kinds = []string{string(core.Insert), string(core.Update), string(core.Review)}
+
+func stateNames() []string {
+	var names []string
+	for _, s := range admin.States() {
+		names = append(names, string(s))
+	}
+	return names
+}
+
+// offer completes a flag that takes one of values, or several divided by commas.
+func offer(c *cobra.Command, flag string, values ...string) {
+	err := c.RegisterFlagCompletionFunc(flag, func(_ *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+		before := typed[:strings.LastIndex(typed, ",")+1]
+		offers := make([]string, len(values))
+		for i, v := range values {
+			offers[i] = before + v
+		}
+		return offers, cobra.ShellCompDirectiveNoFileComp
+	})
+	if err != nil {
+		panic(err) // there is no such flag, or it is offered twice
+	}
 }
 
 func statesOf(names []string) (out []core.State) {

@@ -165,7 +165,8 @@ func sendCommand() *cobra.Command {
 		Use: "send insert|update|review", Short: "Call a hook as TrialKit does and show what the site's user would see",
 		Long: `Call a hook as TrialKit does and show what the site's user would see.
 
-Exit code 0: the user goes on working; 1: the user sees a Protocol Error.`,
+Exit code 0: the user goes on working; 1: the user sees a Protocol Error; 2: wrong use;
+3: nothing answers at the URL.`,
 		Example:   "  HOOK_PASSWORD=secret hookline send update --email trialkit@example.org --password env:HOOK_PASSWORD",
 		ValidArgs: []string{"insert", "update", "review"},
 		Args: func(_ *cobra.Command, args []string) error {
@@ -211,12 +212,12 @@ Exit code 0: the user goes on working; 1: the user sees a Protocol Error.`,
 	f := c.Flags()
 	f.StringVar(&to.url, "url", "http://127.0.0.1:8787/hooks/demo", "the hook's `URL`")
 	f.StringVar(&to.unix, "unix", "", "connect to this Unix socket `PATH` instead of the URL's host")
-	f.StringVar(&to.email, "email", "", "the hook's email")
-	f.StringVar(&to.password, "password", "", "the hook's password, better as env:NAME or file:PATH: a command line is no secret")
+	f.StringVar(&to.email, "email", "", "the hook's `EMAIL`")
+	f.StringVar(&to.password, "password", "", "the hook's `PASSWORD`, better as env:NAME or file:PATH: a command line is no secret")
 	f.BoolVar(&to.challenge, "challenge", false, "send no credentials until the hook asks for them, as .NET does")
-	f.StringVar(&transID, "trans-id", "435", "the record")
-	f.StringVar(&formID, "form-id", "319", "the form")
-	f.StringVar(&formName, "form-name", "Sample Form", "the form's name")
+	f.StringVar(&transID, "trans-id", "435", "the `RECORD`")
+	f.StringVar(&formID, "form-id", "319", "the `FORM`")
+	f.StringVar(&formName, "form-name", "Sample Form", "the form's `NAME`")
 	f.StringVar(&file, "file", "", "send this `FILE` as it is (- for standard input)")
 	return c
 }

@@ -35,8 +35,10 @@ func (f *configFlags) add(c *cobra.Command) {
 
 func (f *configFlags) addOverrides(c *cobra.Command) {
 	c.Flags().StringSliceVar(&f.listen, "listen", nil, "server.listen: `ADDRESS` for TrialKit to call, such as tcp://127.0.0.1:8787")
-	c.Flags().StringVar(&f.logLevel, "log-level", "", "log.level: debug, info, warn or error")
-	c.Flags().StringVar(&f.logFormat, "log-format", "", "log.format: auto, text or json")
+	c.Flags().StringVar(&f.logLevel, "log-level", "", "log.level: this `LEVEL`, which is debug, info, warn or error")
+	offer(c, "log-level", "debug", "info", "warn", "error")
+	c.Flags().StringVar(&f.logFormat, "log-format", "", "log.format: this `FORMAT`, which is auto, text or json")
+	offer(c, "log-format", "auto", "text", "json")
 }
 
 func (f *configFlags) load() (*config.Config, error) {
@@ -89,7 +91,11 @@ configuration; a bad one changes nothing.
 
 If the configuration or a script is bad at the start, the daemon runs on the set that
 its journal accepted last, and says so in its log and at /readyz. --strict refuses
-instead.`,
+instead.
+
+Exit code 0: it was told to stop; 2: the configuration is bad, and there is no other to
+run on; 3: something outside, such as a port in use, or a journal that another daemon
+uses.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return serve(c, &flags, showOutput, strict)
 		},
@@ -174,7 +180,10 @@ func reloadCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "reload", Short: "Have the running daemon read its configuration again", Args: noArgs,
 		Long: `Have the running daemon read its configuration again. All of it is checked first;
-if anything is wrong nothing changes, and the reason is printed.`,
+if anything is wrong nothing changes, and the reason is printed.
+
+Exit code 0: reloaded; 1: the daemon cannot; 2: the configuration is bad, or a wrong
+flag; 3: no daemon answers.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			err := admin.Connect(d.at).Reload(c.Context())
 			var answer *admin.Error

@@ -99,7 +99,9 @@ func sinkCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "sink", Short: "Stand in for the external system: print what arrives, answer as told", Args: noArgs,
 		Long: `Stand in for the external system that the http transport calls: print what
-arrives, bodies included, and answer as told. For trying and testing, not for real data.`,
+arrives, bodies included, and answer as told. For trying and testing, not for real data.
+
+Exit code 0: ended by you; 2: a wrong flag; 3: it cannot listen there.`,
 		Example: "  hookline sink --username hookline --password file:examples/demo/ehr-password --status 500",
 		RunE: func(c *cobra.Command, _ []string) (err error) {
 			if s.status < 200 || s.status > 599 {
@@ -134,10 +136,10 @@ arrives, bodies included, and answer as told. For trying and testing, not for re
 	}
 	f := c.Flags()
 	f.StringVar(&listen, "listen", "127.0.0.1:9090", "`ADDRESS` to listen on")
-	f.StringVar(&s.username, "username", "", "ask for Basic auth with this username")
-	f.StringVar(&s.password, "password", "", "and this password, better as env:NAME or file:PATH")
-	f.IntVar(&s.status, "status", http.StatusOK, "answer with this status")
-	f.DurationVar(&s.delay, "delay", 0, "wait so long before the answer")
+	f.StringVar(&s.username, "username", "", "ask for Basic auth with this username, `NAME`")
+	f.StringVar(&s.password, "password", "", "and this `PASSWORD`, better as env:NAME or file:PATH")
+	f.IntVar(&s.status, "status", http.StatusOK, "answer with this `STATUS`")
+	f.DurationVar(&s.delay, "delay", 0, "wait for this `DURATION`, such as 5s, before the answer")
 	f.BoolVar(&s.hang, "hang", false, "never answer")
 	return c
 }

@@ -30,7 +30,9 @@ func transformTypesCommand() *cobra.Command {
 		Long: `Write the types of what a transform gets and gives, for the editor and for
 tsc --noEmit; Hookline does not check types when it loads a script.
 
-A file that an earlier version of this command wrote is replaced; another needs --force.`,
+A file that an earlier version of this command wrote is replaced; another needs --force.
+
+Exit code 0: it is as it should be; 2: it cannot be written, and why.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if out == "-" {
 				_, err := fmt.Fprint(c.OutOrStdout(), transforms.Types)
@@ -95,7 +97,9 @@ func transformInitCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "init NAME", Short: "Begin a transform: a script with its test, golden pair and types",
 		Long: `Begin a transform: NAME.ts, its test NAME.test.ts, a golden pair in NAME.golden, and
-hookline.d.ts and tsconfig.json if they are not there yet. Nothing is overwritten.`,
+hookline.d.ts and tsconfig.json if they are not there yet. Nothing is overwritten.
+
+Exit code 0: begun; 2: the name is none or is taken, or a file cannot be written.`,
 		Example: "  hookline transform init ehr",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 || !transformName.MatchString(args[0]) {

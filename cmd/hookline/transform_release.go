@@ -45,6 +45,6 @@ answers.`,
 		},
 	}
 	o.add(c)
-	c.Flags().StringVar(&reason, "reason", "", "why, in one line, for the journal")
+	c.Flags().StringVar(&reason, "reason", "", "the `REASON`, in one line, for the journal; required")
 	return c
 }

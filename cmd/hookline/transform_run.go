@@ -67,7 +67,7 @@ failed; 2: the command line or a file is wrong.`,
 	f := c.Flags()
 	f.StringVar(&t.event, "event", string(core.Update), "`FILE` with the event (- for standard input), or insert, update or review for a sample")
 	f.StringVar(&t.record, "record", "", "`FILE` with the record: event.record, as routes with enrich = true have it")
-	f.StringVar(&t.route, "route", "", "take names and secrets of this route of the configuration")
+	f.StringVar(&t.route, "route", "", "take names and secrets of this `ROUTE` of the configuration")
 	f.BoolVar(&t.watch, "watch", false, "run again when the script, what it imports, the event or the record changes")
 	f.BoolVar(&t.asJSON, "json", false, "print JSON")
 	return c

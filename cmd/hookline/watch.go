@@ -207,19 +207,23 @@ is not, and why; 2: wrong use; 3: no daemon answers.`,
 				if args, err = references(c.Context(), o.client(), filter); err != nil {
 					return told(err)
 				}
-				fmt.Fprintf(c.ErrOrStderr(), "%d events\n", len(args))
-				if dryRun || len(args) == 0 {
+				switch {
+				case o.asJSON && dryRun:
+					return printJSON(c.OutOrStdout(), map[string]int{"count": len(args)})
+				case dryRun:
+					fmt.Fprintln(c.OutOrStdout(), counted(len(args), "event", "events"))
 					return nil
 				}
-				if !yes {
-					if err := confirm(c.InOrStdin(), c.ErrOrStderr(), fmt.Sprintf("drive %d events again?", len(args))); err != nil {
+				fmt.Fprintln(c.ErrOrStderr(), counted(len(args), "event", "events"))
+				if !yes && len(args) > 0 {
+					if err := confirm(c.InOrStdin(), c.ErrOrStderr(), "drive "+counted(len(args), "event", "events")+" again?"); err != nil {
 						return err
 					}
 				}
 			}
 			tell := actCall{operator: o, stdout: c.OutOrStdout(), progress: c.ErrOrStderr()}
 			failed := 0
-			var all []*admin.Redriven
+			all := []*admin.Redriven{}
 			for n, id := range args {
 				if bulk && n > 0 && n%progressEvery == 0 {
 					fmt.Fprintf(c.ErrOrStderr(), "%d of %d\n", n, len(args))
@@ -255,7 +259,7 @@ is not, and why; 2: wrong use; 3: no daemon answers.`,
 	which.add(c)
 	c.Flags().BoolVar(&dryRun, "dry-run", false, "only count what the flags find")
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
-	c.Flags().StringVar(&how.Reason, "reason", "", "why, in one line, for the journal")
+	c.Flags().StringVar(&how.Reason, "reason", "", "the `REASON`, in one line, for the journal; required with flags that say which")
 	c.Flags().BoolVar(&how.Routes, "routes", false, "also on the routes of today that want it and have not had it")
 	c.Flags().BoolVar(&how.Force, "force", false, "with --routes, also where it overwrites newer data")
 	return c

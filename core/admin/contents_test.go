@@ -88,6 +88,13 @@ func TestContentsAreFoundEverywhere(t *testing.T) {
 	if got, err := a.view(withCaller(t.Context(), caller{actor: "x", may: everything}), e, answer()); got != nil || err == nil {
 		t.Errorf("%v, %v", got, err)
 	}
+	// What is of no event is told in the log only: the audit has no place for it, and a
+	// plugin's last words are wanted while the journal is away too.
+	list := PluginList{Plugins: []Plugin{{Transport: "ehr", LastEnd: "exit status 1"}}}
+	got, err := a.view(withCaller(t.Context(), caller{actor: "x", may: everything}), e, list)
+	if err != nil || got.(PluginList).Plugins[0].LastEnd == "" {
+		t.Errorf("%+v, %v", got, err)
+	}
 	// Of whom nothing is known, nothing is allowed.
 	if err := callerOf(t.Context()).allows(see); err == nil {
 		t.Error("a caller of whom nothing is known may see")

@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"maps"
 	"net/http"
+	"os"
+	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -96,6 +99,29 @@ func TestOpenAPIHasTheEndpoints(t *testing.T) {
 	}
 	if !maps.Equal(want, got) {
 		t.Errorf("the document has  %v\nthe endpoints are %v", got, want)
+	}
+}
+
+// So is the page, where somebody looks who has no daemon yet.
+func TestDocsHaveTheEndpoints(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "admin-api.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, got := map[string]string{}, map[string]string{}
+	for _, e := range admin.Endpoints() {
+		want[e.Method+" "+e.Path] = strings.Join(e.Needs, ",")
+	}
+	call := regexp.MustCompile("`((?:GET|POST) /[^`]*)`")
+	for line := range strings.Lines(string(page)) {
+		if cells := strings.Split(line, "|"); len(cells) == 4 {
+			for _, m := range call.FindAllStringSubmatch(cells[1], -1) {
+				got[m[1]] = strings.TrimSpace(cells[2])
+			}
+		}
+	}
+	if !maps.Equal(want, got) {
+		t.Errorf("docs/admin-api.md has %v\nthe endpoints are %v", got, want)
 	}
 }
 

@@ -132,6 +132,9 @@ var states = []core.State{
 	core.StateDelivered, core.StateSkipped, core.StateRejected, core.StateDead, core.StateCancelled,
 }
 
+// States are all that a delivery can be in, in the order of its life.
+func States() []core.State { return slices.Clone(states) }
+
 var eventParameters = []string{
 	"hook", "study", "kind", "form", "record", "code", "since", "until", "id", "refused", "gone", "route", "state", "limit", "cursor", "after",
 }

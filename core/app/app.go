@@ -392,7 +392,7 @@ func (a *App) Reload(ctx context.Context) (err error) {
 		}
 		return errStopping
 	case err != nil:
-		return &Unusable{Path: c.Path, Err: err}
+		return &Unusable{Config: c, Err: err}
 	}
 	a.warn(c)
 	if keys := old.config.RestartKeys(c); len(keys) > 0 {

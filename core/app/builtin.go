@@ -58,14 +58,14 @@ func newTrialKit(c *config.Config, problems *problems) *trialkit.Client {
 		}{{"password", t.Password, &o.Password}, {"access_key", t.AccessKey, &o.AccessKey}} {
 			var err error
 			if *secret.out, err = c.Resolve(secret.ref); err != nil {
-				problems.add("hooks.%s.trialkit.%s: %w", h.Name, secret.key, err)
+				problems.add("hooks."+h.Name+".trialkit."+secret.key, err)
 			}
 		}
 		hooks = append(hooks, o)
 	}
 	client, err := trialkit.New(hooks)
 	if err != nil {
-		problems.add("%w", err)
+		problems.add("", err)
 	}
 	return client
 }

@@ -96,7 +96,7 @@ func Check(ctx context.Context, c *config.Config, log *slog.Logger, probe bool) 
 	defer a.release()
 	g, err := a.build(ctx, c, nil, nil)
 	if err != nil {
-		return nil, &Unusable{Path: c.Path, Err: err}
+		return nil, &Unusable{Config: c, Err: err}
 	}
 	a.current = g
 	r := &CheckReport{
@@ -127,7 +127,7 @@ func Check(ctx context.Context, c *config.Config, log *slog.Logger, probe bool) 
 		}
 	}
 	if err := r.certificates(c); err != nil {
-		return nil, &Unusable{Path: c.Path, Err: err}
+		return nil, &Unusable{Config: c, Err: err}
 	}
 	r.transports(ctx, c, g, probe)
 	r.Alerts = c.Alerts.Transport

@@ -111,7 +111,7 @@ func (a *App) hooks(c *config.Config, problems *problems) []ingest.Hook {
 		for _, ref := range h.Passwords {
 			password, err := c.Resolve(ref)
 			if err != nil {
-				problems.add("hooks.%s.password: %w", h.Name, err)
+				problems.add("hooks."+h.Name+".password", err)
 				continue
 			}
 			hook.Passwords = append(hook.Passwords, password)
@@ -134,7 +134,7 @@ func (g *generation) readTables(kept *journal.Set, problems *problems) bool {
 		g.tables, err = transforms.ReadTables(dir)
 	}
 	if err != nil {
-		problems.add("transforms.lookups: %w", err)
+		problems.add("transforms.lookups", err)
 		return false
 	}
 	g.config.AddLookups(g.tables.Digests())
@@ -149,7 +149,7 @@ func (a *App) compileScripts(ctx context.Context, g *generation, kept *journal.S
 		}
 		engine, err := a.scriptEngine(ctx, g.config)
 		if err != nil {
-			problems.add("%w", err)
+			problems.add("", err)
 			return
 		}
 		script := transforms.Script{Name: scriptName(g.config, r), Path: r.Transform, Root: g.config.Dir, Timeout: r.ScriptTimeout, Tables: g.tables, RefuseBigIntegers: r.RefuseBigIntegers}
@@ -157,12 +157,12 @@ func (a *App) compileScripts(ctx context.Context, g *generation, kept *journal.S
 			script.Source = kept.Scripts[r.Transform]
 		}
 		if script.Secrets, err = g.config.Secrets(r); err != nil {
-			problems.add("%w", err)
+			problems.add("", err)
 			continue
 		}
 		t, err := engine.Compile(ctx, script)
 		if err != nil {
-			problems.add("routes.%s.transform: %w", r.Name, err)
+			problems.add("routes."+r.Name+".transform", err)
 			if refused, ok := errors.AsType[*transforms.CompileError](err); ok {
 				a.awaited = append(a.awaited, refused.Inputs...)
 			}
@@ -236,7 +236,7 @@ func (a *App) startTransports(ctx context.Context, g, old *generation, problems 
 	for _, t := range g.config.Transports {
 		spec, fingerprint, err := a.transportSpec(g.config, t)
 		if err != nil {
-			problems.add("transports.%s: %w", t.Name, err)
+			problems.add("transports."+t.Name, err)
 			continue
 		}
 		if old != nil {
@@ -449,12 +449,27 @@ func (g *generation) release() {
 // Unusable is a configuration that reads well and cannot be put to work: a
 // secret, a script, a certificate or a plugin's settings are at fault.
 type Unusable struct {
-	Path string
-	Err  error // all of them, joined
+	Config *config.Config
+	Err    error // all of them, joined
 }
 
+// Error has one line for each, which begins with where it is written; what a script's
+// error shows of the script comes below its line.
 func (e *Unusable) Error() string {
-	return e.Path + ": " + strings.ReplaceAll(e.Err.Error(), "\n", "\n"+e.Path+": ")
+	all := []error{e.Err}
+	if joined, ok := e.Err.(interface{ Unwrap() []error }); ok {
+		all = joined.Unwrap()
+	}
+	lines := make([]string, len(all))
+	for i, err := range all {
+		place := e.Config.Path
+		var p *problem
+		if errors.As(err, &p) {
+			place = e.Config.Place(p.key)
+		}
+		lines[i] = place + ": " + err.Error()
+	}
+	return strings.Join(lines, "\n")
 }
 
 // Unwrap gives the joined errors.
@@ -463,13 +478,28 @@ func (e *Unusable) Unwrap() error { return e.Err }
 // problems gathers all that is wrong, to be told at once.
 type problems []error
 
-func (p *problems) add(format string, args ...any) { *p = append(*p, fmt.Errorf(format, args...)) }
+// problem is one of them, at a key of the configuration, or "" for none.
+type problem struct {
+	key string
+	error
+}
+
+func (p *problem) Error() string {
+	if p.key == "" {
+		return p.error.Error()
+	}
+	return p.key + ": " + p.error.Error()
+}
+
+func (p *problem) Unwrap() error { return p.error }
+
+func (p *problems) add(key string, err error) { *p = append(*p, &problem{key, err}) }
 
 // addSettings names the full key of each setting that a plugin refuses.
 func (p *problems) addSettings(section string, err error) {
 	var refused *transport.SettingError
 	if !errors.As(err, &refused) {
-		p.add("%s: %w", section, err)
+		p.add(section, err)
 		return
 	}
 	for _, e := range plugins.SettingErrors(err) {
@@ -477,7 +507,7 @@ func (p *problems) addSettings(section string, err error) {
 		if e.Field != "" {
 			key += "." + e.Field
 		}
-		p.add("%s: %s", key, e.Rule)
+		p.add(key, errors.New(e.Rule))
 	}
 }
 

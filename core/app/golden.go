@@ -32,7 +32,7 @@ func (a *App) testScripts(ctx context.Context, g *generation, problems *problems
 		}
 		pairs, err := workbench.Pairs(r.Transform)
 		if err != nil {
-			problems.add("routes.%s.transform: %w", r.Name, err)
+			problems.add("routes."+r.Name+".transform", err)
 			continue
 		}
 		g.golden[r.Name] = len(pairs)
@@ -42,7 +42,7 @@ func (a *App) testScripts(ctx context.Context, g *generation, problems *problems
 		tested[r.Transform] = true
 		if bench == nil {
 			if bench, err = a.startBench(ctx); err != nil {
-				problems.add("routes.%s.transform: its golden pairs cannot be run: %w", r.Name, err)
+				problems.add("routes."+r.Name+".transform", fmt.Errorf("its golden pairs cannot be run: %w", err))
 				return
 			}
 			defer bench.Stop()
@@ -50,15 +50,15 @@ func (a *App) testScripts(ctx context.Context, g *generation, problems *problems
 		name := scriptName(g.config, r)
 		results, err := bench.Golden(ctx, workbench.Script{Name: name, Path: r.Transform, Source: script.Source(), Tables: g.tables}, false)
 		if ctx.Err() != nil {
-			problems.add("routes.%s.transform: %s: %w", r.Name, name, context.Cause(ctx))
+			problems.add("routes."+r.Name+".transform", fmt.Errorf("%s: %w", name, context.Cause(ctx)))
 			return
 		}
 		if err != nil {
-			problems.add("routes.%s.transform: %s: its golden pairs cannot be run: %w", r.Name, name, err)
+			problems.add("routes."+r.Name+".transform", fmt.Errorf("%s: its golden pairs cannot be run: %w", name, err))
 		}
 		for i := range results {
 			if results[i].Failed() {
-				problems.add("routes.%s.transform: %w", r.Name, goldenError(name, r.Transform, results[i]))
+				problems.add("routes."+r.Name+".transform", goldenError(name, r.Transform, results[i]))
 			}
 		}
 	}

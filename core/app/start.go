@@ -44,7 +44,7 @@ func (a *App) first(ctx context.Context) (*generation, error) {
 	a.setLevel(c)
 	g, err := a.build(ctx, c, nil, nil)
 	if err != nil {
-		return a.recall(ctx, c, &Unusable{Path: c.Path, Err: err})
+		return a.recall(ctx, c, &Unusable{Config: c, Err: err})
 	}
 	a.warn(c)
 	a.accept(ctx, g)
@@ -113,7 +113,7 @@ func (a *App) openJournal(ctx context.Context, c *config.Config) error {
 	}
 	url, err := c.JournalURL()
 	if err != nil {
-		return &Unusable{Path: c.Path, Err: err}
+		return &Unusable{Config: c, Err: err}
 	}
 	return a.openStore(ctx, journal.Options{URL: url, Node: c.Journal.Node, MinFree: c.Journal.MinFree})
 }

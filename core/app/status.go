@@ -43,7 +43,7 @@ func adminUsers(c *config.Config, problems *problems) []admin.User {
 	for _, u := range c.Admin.Users {
 		hash, err := c.ResolveHash(u.Password)
 		if err != nil {
-			problems.add("admin.users.%s.password: %w", u.Name, err)
+			problems.add("admin.users."+u.Name+".password", err)
 			continue
 		}
 		out = append(out, admin.User{Name: u.Name, Role: admin.Role(u.Role), Hash: hash})

@@ -52,7 +52,7 @@ func (a *App) observeBy(c *config.Config) error {
 	if c.Telemetry.OTLP != "" {
 		headers, err := c.TelemetryHeaders()
 		if err != nil {
-			return &Unusable{Path: c.Path, Err: err}
+			return &Unusable{Config: c, Err: err}
 		}
 		options.Traces = &telemetry.TraceOptions{
 			URL: c.Telemetry.OTLP, Headers: headers, Sample: c.Telemetry.Sample, Node: nodeName(c.Journal.Node),
@@ -60,7 +60,7 @@ func (a *App) observeBy(c *config.Config) error {
 	}
 	var err error
 	if o.Telemetry, err = telemetry.New(options); err != nil {
-		return &Unusable{Path: c.Path, Err: err}
+		return &Unusable{Config: c, Err: err}
 	}
 	a.observation.Store(o)
 	return nil

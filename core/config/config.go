@@ -46,6 +46,7 @@ type Config struct {
 
 	environ map[string]string
 	lookups map[string]string // digests of the lookup files, by name
+	from    *origins
 }
 
 // Server is the socket that TrialKit calls.
@@ -150,6 +151,20 @@ type Route struct {
 	forms, workflow []string // as written: a Pattern cannot be compared
 }
 
+// Place tells where to look for a dotted key: "config.toml:12", or the name of the
+// variable that sets it. Of a key that is not written it is the closest above it.
+func (c *Config) Place(key string) string {
+	if c.from == nil || key == "" {
+		return c.Path
+	}
+	key, _, _ = strings.Cut(key, "[") // what is in a list has no place of its own
+	source, line := c.from.locate(strings.Split(key, "."))
+	if line == 0 {
+		return source
+	}
+	return fmt.Sprintf("%s:%d", source, line)
+}
+
 // Serves tells whether the route takes events of the hook.
 func (r Route) Serves(hook string) bool {
 	return slices.Contains(r.Hooks, hook) || slices.Contains(r.Hooks, "*")
@@ -197,6 +212,7 @@ func Parse(name string, toml []byte, dir string, overrides map[string]string, en
 	for _, w := range sorted(d.warnings) {
 		c.Warnings = append(c.Warnings, w.String())
 	}
+	c.from = from
 	c.Revision = c.revision()
 	return c, nil
 }

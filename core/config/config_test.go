@@ -429,3 +429,22 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// What is found wrong later, by a plugin or in a script, is told with its place too.
+func TestPlace(t *testing.T) {
+	c := parse(t, minimal+"[transports.ehr.settings]\nurl = \"http://x\"\nheaders = { X-Site = \"1\" }\nlist = [\"a\"]\n",
+		"HOOKLINE__TRANSPORTS__EHR__SETTINGS__METHOD=PUT")
+	for key, want := range map[string]string{
+		"":                                       "config.toml",
+		"hooks.demo.anonymous":                   "config.toml:3",
+		"transports.ehr.settings.url":            "config.toml:10",
+		"transports.ehr.settings.none":           "config.toml:9",
+		"transports.ehr.settings.headers.X-Site": "config.toml:11",
+		"transports.ehr.settings.list[0]":        "config.toml:12",
+		"transports.ehr.settings.method":         "HOOKLINE__TRANSPORTS__EHR__SETTINGS__METHOD",
+	} {
+		if got := c.Place(key); got != want {
+			t.Errorf("%q: %s, want %s", key, got, want)
+		}
+	}
+}

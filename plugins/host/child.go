@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -396,7 +397,10 @@ func (c *Child) launch(ctx context.Context) (_ *launched, err error) {
 	protocol, err := l.plugin.Client()
 	if err != nil {
 		if errors.Is(err, plugin.ErrChecksumsDoNotMatch) {
-			return l, fmt.Errorf("%s does not have the pinned sha256: if the new file is meant, pin its hash", c.spec.Command[0])
+			return l, fmt.Errorf("%s does not have the pinned sha256: if the new file is meant, `hookline plugin pin` prints its hash", c.spec.Command[0])
+		}
+		if errors.Is(err, syscall.ENOEXEC) {
+			return l, fmt.Errorf("%w: it must be a program for this system, or begin with a line such as #!/usr/bin/env node", err)
 		}
 		return l, err
 	}

@@ -235,12 +235,15 @@ func TestSettings(t *testing.T) {
 		name, settings string
 		want           []string
 	}{
-		{"missing and unknown, at once", `{"pasword":"x","max":0}`, []string{": missing property 'url'", ": unknown: pasword", "max: minimum: got 0, want 1"}},
+		{"missing and unknown, at once", `{"pasword":"x","max":0}`, []string{"url: is missing", "pasword: is not a key; the keys here are ", "max: must be at least 1"}},
 		{"pattern, without the value", `{"url":"ftp://user:hunter2@x"}`, []string{"url: must match the pattern ^https?://"}},
-		{"reference not set, and another fault", `{"url":7,"password":"env:MISSING"}`, []string{"password: env:MISSING is not set", "url: got number, want string"}},
+		{"reference not set, and another fault", `{"url":7,"password":"env:MISSING"}`, []string{"password: env:MISSING is not set", "url: must be a string, but is a number"}},
 		{"in a list and a map", `{"url":"http://x","tokens":["env:MISSING","a"],"headers":{"x":"env:MISSING"}}`, []string{"headers.x: env:MISSING is not set", "tokens[0]: env:MISSING is not set"}},
 		{"the plugin's own rules", `{"url":"http://refused","password":"env:PW"}`, []string{"url: is not wanted", "password: is [secret]"}},
-		{"not an integer", `{"url":"http://x","max":"seven"}`, []string{"max: got string, want integer"}},
+		{"not an integer", `{"url":"http://x","max":"seven"}`, []string{"max: must be a whole number without quotes, but is a string"}},
+		{"a fraction", `{"url":"http://x","max":1.5}`, []string{"max: must be a whole number, but is a number with a fraction"}},
+		{"below", `{"url":"http://x","tokens":["a",7],"headers":7}`, []string{"tokens[1]: must be a string, but is a number", "headers: must be a table, but is a number"}},
+		{"none of several types", `{"url":"http://x","tokens":7}`, []string{"tokens: must be a string or a list, but is a number"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tr, err := host.StartTransport(t.Context(), spec(t, &logs{}, tt.settings))
@@ -433,6 +436,18 @@ func TestPinnedExecutable(t *testing.T) {
 	}
 	if _, err := host.StartTransport(t.Context(), s); err == nil || !strings.Contains(err.Error(), "pinned sha256") {
 		t.Errorf("a changed byte: %v", err)
+	}
+}
+
+func TestWhatIsNoProgram(t *testing.T) {
+	text := filepath.Join(t.TempDir(), "main.js")
+	if err := os.WriteFile(text, []byte("plugin.serve()\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s := spec(t, &logs{}, `{"url":"http://x"}`)
+	s.Command = []string{text}
+	if _, err := host.StartTransport(t.Context(), s); err == nil || !strings.Contains(err.Error(), "#!/usr/bin/env node") {
+		t.Errorf("%v", err)
 	}
 }
 

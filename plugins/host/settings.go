@@ -60,13 +60,14 @@ func ResolveSettings(schemaText, settings json.RawMessage, resolve func(string) 
 		if !errors.As(err, &invalid) {
 			return nil, nil, err
 		}
-		for _, e := range explain(invalid) {
+		for _, e := range explain(node, invalid) {
 			if !slices.ContainsFunc(r.errs, func(known *transport.SettingError) bool { return known.Field == e.Field }) {
 				errs = append(errs, e)
 			}
 		}
 	}
 	if len(errs) > 0 {
+		slices.SortStableFunc(errs, func(a, b *transport.SettingError) int { return strings.Compare(a.Field, b.Field) })
 		return nil, nil, fmt.Errorf("settings: %w", errors.Join(asErrors(errs)...))
 	}
 	resolved, err = json.Marshal(value)
@@ -188,32 +189,149 @@ func coerce(schema map[string]any, value any) any {
 	return value
 }
 
-// explain flattens a validation error into one error per field. It never quotes
-// a value: it might be a secret.
-func explain(e *jsonschema.ValidationError) []*transport.SettingError {
+// explain flattens a validation error into one error per field, in the words of
+// Hookline's own configuration. It never quotes a value: it might be a secret.
+func explain(schema map[string]any, e *jsonschema.ValidationError) []*transport.SettingError {
+	var out []*transport.SettingError
+	for _, c := range meant(e) {
+		out = append(out, explain(schema, c)...)
+	}
 	if len(e.Causes) > 0 {
-		var out []*transport.SettingError
-		for _, c := range e.Causes {
-			out = append(out, explain(c)...)
-		}
 		return out
 	}
-	var rule string
-	switch k := e.ErrorKind.(type) {
-	case *kind.Pattern:
-		rule = "must match the pattern " + k.Want
-	case *kind.Format:
-		rule = "must be a valid " + k.Want
-	case *kind.Const:
-		rule = fmt.Sprintf("must be %v", k.Want)
-	case *kind.Enum:
-		rule = fmt.Sprintf("must be one of %v", k.Want)
-	case *kind.AdditionalProperties:
-		rule = "unknown: " + strings.Join(k.Properties, ", ")
-	default:
-		rule = k.LocalizedString(english)
+	at, field := schema, ""
+	for _, step := range e.InstanceLocation {
+		if _, err := strconv.Atoi(step); err == nil && property(at, step) == nil {
+			at, field = branches(at, "items"), field+"["+step+"]"
+			continue
+		}
+		at, field = property(at, step), within(field, step)
 	}
-	return []*transport.SettingError{{Field: strings.Join(e.InstanceLocation, "."), Rule: rule}}
+	fail := func(field, rule string) { out = append(out, &transport.SettingError{Field: field, Rule: rule}) }
+	switch k := e.ErrorKind.(type) {
+	case *kind.AdditionalProperties:
+		for _, key := range k.Properties {
+			fail(within(field, key), "is not a key; "+knownKeys(at))
+		}
+	case *kind.Required:
+		for _, key := range k.Missing {
+			fail(within(field, key), "is missing"+described(property(at, key)))
+		}
+	case *kind.DependentRequired:
+		for _, key := range k.Missing {
+			fail(within(field, key), "is missing: "+k.Prop+" needs it")
+		}
+	case *kind.Type:
+		want := make([]string, len(k.Want))
+		for i, t := range k.Want {
+			want[i] = typeNames[t]
+		}
+		rule := "must be " + strings.Join(want, " or ")
+		if k.Got == "string" && k.Want[0] != "array" && k.Want[0] != "object" {
+			rule += " without quotes"
+		}
+		got := typeNames[k.Got]
+		if k.Got == "number" && slices.Contains(k.Want, "integer") {
+			got = "a number with a fraction"
+		}
+		fail(field, rule+", but is "+got)
+	case *kind.Pattern:
+		fail(field, "must match the pattern "+k.Want+described(at))
+	case *kind.Format:
+		fail(field, "must be a valid "+k.Want+described(at))
+	case *kind.Const:
+		fail(field, fmt.Sprintf("must be %v", k.Want))
+	case *kind.Enum:
+		fail(field, "is not a choice; use "+choices(k.Want))
+	case *kind.MinLength:
+		if k.Want == 1 {
+			fail(field, "must not be empty")
+		} else {
+			fail(field, fmt.Sprintf("must have at least %d characters", k.Want))
+		}
+	case *kind.MaxLength:
+		fail(field, fmt.Sprintf("must have at most %d characters", k.Want))
+	case *kind.MinItems:
+		fail(field, fmt.Sprintf("must have at least %d items", k.Want))
+	case *kind.MaxItems:
+		fail(field, fmt.Sprintf("must have at most %d items", k.Want))
+	case *kind.Minimum:
+		fail(field, "must be at least "+k.Want.RatString())
+	case *kind.Maximum:
+		fail(field, "must be at most "+k.Want.RatString())
+	default:
+		fail(field, k.LocalizedString(english))
+	}
+	return out
+}
+
+// meant are the causes that are worth telling. Of several branches it is those that
+// the value has the type for; where it fits none, the types of all are one cause.
+func meant(e *jsonschema.ValidationError) []*jsonschema.ValidationError {
+	switch e.ErrorKind.(type) {
+	case *kind.OneOf, *kind.AnyOf:
+	default:
+		return e.Causes
+	}
+	var fit []*jsonschema.ValidationError
+	var types *kind.Type
+	for _, c := range e.Causes {
+		t, ok := c.ErrorKind.(*kind.Type)
+		switch {
+		case !ok || len(c.InstanceLocation) > len(e.InstanceLocation):
+			fit = append(fit, c)
+		case types == nil:
+			types = &kind.Type{Got: t.Got, Want: slices.Clone(t.Want)}
+		default:
+			types.Want = append(types.Want, t.Want...)
+		}
+	}
+	if len(fit) > 0 || types == nil {
+		return fit
+	}
+	return []*jsonschema.ValidationError{{InstanceLocation: e.InstanceLocation, ErrorKind: types}}
+}
+
+// typeNames are JSON Schema's types as somebody who writes TOML knows them.
+var typeNames = map[string]string{
+	"string": "a string", "integer": "a whole number", "number": "a number", "boolean": "true or false",
+	"array": "a list", "object": "a table", "null": "nothing",
+}
+
+func within(field, key string) string { return strings.TrimPrefix(field+"."+key, ".") }
+
+// described is what the schema says about a field, to be put behind a rule.
+func described(schema map[string]any) string {
+	text, _ := schema["description"].(string)
+	if text = strings.TrimRight(strings.TrimSpace(text), "."); text == "" {
+		return ""
+	}
+	return " (" + text + ")"
+}
+
+func knownKeys(schema map[string]any) string {
+	known := map[string]bool{}
+	for _, s := range append([]map[string]any{schema}, branchesOf(schema)...) {
+		properties, _ := s["properties"].(map[string]any)
+		for key := range properties {
+			known[key] = true
+		}
+	}
+	if len(known) == 0 {
+		return "there are none here"
+	}
+	return "the keys here are " + strings.Join(slices.Sorted(maps.Keys(known)), ", ")
+}
+
+func choices(want []any) string {
+	all := make([]string, len(want))
+	for i, w := range want {
+		all[i] = fmt.Sprint(w)
+	}
+	if last := len(all) - 1; last > 0 {
+		return strings.Join(all[:last], ", ") + " or " + all[last]
+	}
+	return strings.Join(all, "")
 }
 
 var english = message.NewPrinter(language.English)
