@@ -34,7 +34,7 @@ func TestBrokerKilled(t *testing.T) {
 				m.ID = fmt.Sprint("msg_", i)
 				m.Payload = []byte(m.ID)
 				for m.Attempt = 1; ; m.Attempt++ {
-					r := within(tr, m, 5*time.Second)
+					r := targettest.Within(tr, m, 5*time.Second)
 					if r.Effect == transport.Done {
 						if delivered.Add(1) == callers*each/3 {
 							close(third)
@@ -83,16 +83,16 @@ func TestBrokerHangs(t *testing.T) {
 	resume := sync.OnceFunc(n.Thaw)
 	defer resume()
 	start := time.Now()
-	want(t, within(tr, message(), 300*time.Millisecond), transport.Unknown, transport.Timeout, 0)
+	want(t, targettest.Within(tr, message(), 300*time.Millisecond), transport.Unknown, transport.Timeout, 0)
 	// The next one needs a channel, which nobody opens.
-	want(t, within(tr, message(), 300*time.Millisecond), transport.None, transport.Timeout, 0)
+	want(t, targettest.Within(tr, message(), 300*time.Millisecond), transport.None, transport.Timeout, 0)
 	if took := time.Since(start); took > 3*time.Second {
 		t.Errorf("two attempts of 300 ms took %v", took)
 	}
 	fresh := configured(t, n.settings(obj{"routing_key": q}))
-	want(t, within(fresh, message(), 300*time.Millisecond), transport.None, transport.Timeout, 0)
+	want(t, targettest.Within(fresh, message(), 300*time.Millisecond), transport.None, transport.Timeout, 0)
 	resume()
-	want(t, within(tr, message(), 20*time.Second), transport.Done, transport.Delivered, 0)
+	want(t, targettest.Within(tr, message(), 20*time.Second), transport.Done, transport.Delivered, 0)
 	if got := drain(t, ch, q); len(got) < 2 || len(got) > 3 {
 		t.Errorf("%d messages; two were confirmed and one is unknown", len(got))
 	}
@@ -107,7 +107,7 @@ func TestCloseWhileHanging(t *testing.T) {
 	want(t, deliver(t, tr, message()), transport.Done, transport.Delivered, 0)
 	proxy.Slow()
 	receipt := make(chan transport.Receipt)
-	go func() { receipt <- within(tr, message(), time.Minute) }()
+	go func() { receipt <- targettest.Within(tr, message(), time.Minute) }()
 	time.Sleep(50 * time.Millisecond) // the attempt may be before or after its message; either is right
 	start := time.Now()
 	if err := tr.Close(); err != nil {
@@ -136,7 +136,7 @@ func TestMemoryAlarm(t *testing.T) {
 	delivered, unknown := 1, 0
 	throttled := 0
 	for end := time.Now().Add(time.Minute); throttled == 0 && time.Now().Before(end); {
-		r := within(tr, message(), time.Second)
+		r := targettest.Within(tr, message(), time.Second)
 		switch r.Effect {
 		case transport.Done:
 			delivered++
@@ -152,7 +152,7 @@ func TestMemoryAlarm(t *testing.T) {
 	}
 	n.Control(t, "set_vm_memory_high_watermark", "0.6")
 	for end := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) { // a pace for the loop
-		r := within(tr, message(), 5*time.Second)
+		r := targettest.Within(tr, message(), 5*time.Second)
 		if r.Effect == transport.Done {
 			delivered++
 			break

@@ -154,7 +154,7 @@ func TestFewChannels(t *testing.T) {
 	receipts := make(chan transport.Receipt)
 	const calls = 50
 	for range calls {
-		go func() { receipts <- within(tr, message(), 30*time.Second) }()
+		go func() { receipts <- targettest.Within(tr, message(), 30*time.Second) }()
 	}
 	for range calls {
 		want(t, <-receipts, transport.Done, transport.Delivered, 0)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/hookline/hookline/plugins/file"
+	"github.com/hookline/hookline/plugins/target/targettest"
 	"github.com/hookline/hookline/plugins/transport"
 )
 
@@ -55,7 +56,7 @@ func TestCallersShareAnFsync(t *testing.T) {
 	for n := range 63 {
 		send(n + 1)
 	}
-	eventually(t, "63 lines to wait", func() bool { return tr.Waiting() == 63 })
+	targettest.Eventually(t, "63 lines to wait", func() bool { return tr.Waiting() == 63 })
 	if got := lines(t, path); len(got) != 1 {
 		t.Errorf("%d lines are written while the first is synced", len(got))
 	}
@@ -142,7 +143,7 @@ func TestIdleFilesClose(t *testing.T) {
 			m.Kind = kind
 			want(t, deliver(t, tr, m), transport.Done, transport.Delivered)
 		}
-		eventually(t, "idle files to close", func() bool { return tr.Writers() == 0 })
+		targettest.Eventually(t, "idle files to close", func() bool { return tr.Writers() == 0 })
 	}
 	for _, kind := range []string{"insert", "update", "review"} {
 		if n := len(lines(t, filepath.Join(dir, kind+".jsonl"))); n != 3 {

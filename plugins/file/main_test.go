@@ -17,6 +17,7 @@ import (
 
 	"github.com/hookline/hookline/plugins"
 	"github.com/hookline/hookline/plugins/file"
+	"github.com/hookline/hookline/plugins/target/targettest"
 	"github.com/hookline/hookline/plugins/transport"
 )
 
@@ -108,15 +109,10 @@ func deliver(t testing.TB, tr *file.Transport, m *transport.Message) transport.R
 	return tr.Deliver(ctx, m)
 }
 
-// want compares what a receipt says surely.
+// want is targettest.Want for a transport whose targets have no status.
 func want(t testing.TB, r transport.Receipt, effect transport.Effect, code transport.Code) {
 	t.Helper()
-	if r.Effect != effect || r.Code != code {
-		t.Errorf("got %s/%s (%s), want %s/%s", r.Code, r.Effect, r.Detail, code, effect)
-	}
-	if r.Detail == "" || strings.ContainsAny(r.Detail, "\r\n") || strings.Contains(r.Detail, "secret") {
-		t.Errorf("detail is empty, has a line break or a secret: %q", r.Detail)
-	}
+	targettest.Want(t, r, effect, code, 0)
 }
 
 // lines are the file's lines, each of which must have an end.
@@ -139,18 +135,6 @@ func write(t testing.TB, path, text string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
-	}
-}
-
-// eventually looks until ok: there is no signal for what a writer does.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(20 * time.Second); !ok(); <-tick.C {
-		if time.Now().After(end) {
-			t.Fatalf("waited in vain for %s", what)
-		}
 	}
 }
 

@@ -1,13 +1,8 @@
 package file_test
 
 import (
-	"bytes"
-	"encoding/json"
-	"os"
 	"strings"
 	"testing"
-
-	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/hookline/hookline/plugins/file"
 	"github.com/hookline/hookline/plugins/target/targettest"
@@ -64,70 +59,23 @@ func TestSchema(t *testing.T) {
 	if d.Name != "file" || d.Version != "9" || d.Idempotent {
 		t.Errorf("%+v", d)
 	}
-	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(d.Settings))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := jsonschema.NewCompiler()
-	if err := c.AddResource("settings.json", doc); err != nil {
-		t.Fatal(err)
-	}
-	sch, err := c.Compile("settings.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for s, want := range map[string]bool{
-		`{"path":"/x"}`: true,
-		`{"path":"/x/{date}","line":"payload","mode":"640","rotate_size":65536,"max_line":10}`: true,
-		`{}`:                              false,
-		`{"path":""}`:                     false,
-		`{"path":"/x","line":"csv"}`:      false,
-		`{"path":"/x","mode":"rw"}`:       false,
-		`{"path":"/x","rotate_size":1.5}`: false,
-		`{"path":"/x","max_line":-1}`:     false,
-		`{"path":"/x","other":1}`:         false,
-	} {
-		v, err := jsonschema.UnmarshalJSON(strings.NewReader(s))
-		if err != nil || (sch.Validate(v) == nil) != want {
-			t.Errorf("%s: valid is %v", s, !want)
-		}
-	}
-	var top struct {
-		Properties map[string]struct {
-			Title, Description string
-			Default            any
-		}
-	}
-	if err := json.Unmarshal(d.Settings, &top); err != nil {
-		t.Fatal(err)
-	}
-	var inUse map[string]any
-	text, _ := json.Marshal(file.Defaults())
-	_ = json.Unmarshal(text, &inUse)
-	page, err := os.ReadFile("../../docs/transport-file.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, p := range top.Properties {
-		if p.Title == "" || p.Description == "" {
-			t.Errorf("%s has no title or description", name)
-		}
-		if p.Default != nil && p.Default != inUse[name] {
-			t.Errorf("%s: the schema says %v, the code %v", name, p.Default, inUse[name])
-		}
-		if !strings.Contains(string(page), "`"+name+"`") {
-			t.Errorf("docs/transport-file.md does not name %s", name)
-		}
-		delete(inUse, name)
-	}
-	if len(inUse) > 0 {
-		t.Errorf("the schema does not have %v", inUse)
-	}
-	for _, code := range []transport.Code{
-		transport.Delivered, transport.NotFoundAtTarget, transport.UnauthorizedByTarget, transport.RejectedByTarget, transport.TargetError, transport.Timeout,
-	} {
-		if !strings.Contains(string(page), "`"+string(code)+"`") {
-			t.Errorf("docs/transport-file.md does not name %s", code)
-		}
-	}
+	targettest.Schema{
+		About: d,
+		Takes: map[string]bool{
+			`{"path":"/x"}`: true,
+			`{"path":"/x/{date}","line":"payload","mode":"640","rotate_size":65536,"max_line":10}`: true,
+			`{}`:                              false,
+			`{"path":""}`:                     false,
+			`{"path":"/x","line":"csv"}`:      false,
+			`{"path":"/x","mode":"rw"}`:       false,
+			`{"path":"/x","rotate_size":1.5}`: false,
+			`{"path":"/x","max_line":-1}`:     false,
+			`{"path":"/x","other":1}`:         false,
+		},
+		Defaults: file.Defaults(),
+		Told: []string{
+			string(transport.Delivered), string(transport.NotFoundAtTarget), string(transport.UnauthorizedByTarget),
+			string(transport.RejectedByTarget), string(transport.TargetError), string(transport.Timeout),
+		},
+	}.Check(t)
 }

@@ -9,7 +9,6 @@ import (
 	nethttp "net/http"
 	"net/http/httptest"
 	"os"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/hookline/hookline/plugins"
 	"github.com/hookline/hookline/plugins/http"
+	"github.com/hookline/hookline/plugins/target/targettest"
 	"github.com/hookline/hookline/plugins/transport"
 )
 
@@ -158,16 +158,4 @@ func recorder(t testing.TB) (*httptest.Server, chan seen) {
 	}), ch
 }
 
-// want compares what a receipt says surely.
-func want(t testing.TB, r transport.Receipt, effect transport.Effect, code transport.Code, status int) {
-	t.Helper()
-	if r.Effect != effect || r.Code != code || r.TargetStatus != status {
-		t.Errorf("got %s/%s status %d (%s), want %s/%s status %d", r.Code, r.Effect, r.TargetStatus, r.Detail, code, effect, status)
-	}
-	if strings.ContainsAny(r.Detail, "\r\n") || strings.Contains(r.Detail, "secret") {
-		t.Errorf("detail has a line break or a secret: %q", r.Detail)
-	}
-	if code != transport.Delivered && r.Detail == "" {
-		t.Error("no detail")
-	}
-}
+var want = targettest.Want

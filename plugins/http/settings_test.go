@@ -1,20 +1,13 @@
 package http_test
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
-	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
-	"github.com/santhosh-tekuri/jsonschema/v6"
-
 	"github.com/hookline/hookline/plugins/http"
 	"github.com/hookline/hookline/plugins/target/targettest"
-	"github.com/hookline/hookline/plugins/transport"
 )
 
 func TestBadSettings(t *testing.T) {
@@ -113,93 +106,26 @@ func TestSchema(t *testing.T) {
 	if d.Name != "http" || d.Version != "9" || d.Idempotent || d.Exclusive {
 		t.Errorf("%+v", d)
 	}
-	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(d.Settings))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := jsonschema.NewCompiler()
-	if err := c.AddResource("settings.json", doc); err != nil {
-		t.Fatal(err)
-	}
-	sch, err := c.Compile("settings.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	valid := func(s string) bool {
-		v, err := jsonschema.UnmarshalJSON(strings.NewReader(s))
-		return err == nil && sch.Validate(v) == nil
-	}
-	for s, want := range map[string]bool{
-		`{"url":"http://x"}`: true,
-		`{"url":"https://x","method":"PUT","username":"u","password":"","headers":{"a":"b"},"signing_secrets":["a","b"],"tls":{"ca_file":"c","min_version":"1.3"},"deny_addresses":["10.0.0.0/8"],"allow_link_local":true,"dial_timeout":"1m30s","idle_timeout":"500ms","max_idle":0,"max_reply":1024}`: true,
-		`{"url":"http://x","signing_secrets":"one"}`: true,
-		`{}`:                                false,
-		`{"url":"x"}`:                       false,
-		`{"url":"http://x","other":1}`:      false,
-		`{"url":"http://x","method":"GET"}`: false,
-		`{"url":"http://x","tls":{"insecure":true}}`: false,
-		`{"url":"http://x","headers":{"a":1}}`:       false,
-		`{"url":"http://x","signing_secrets":[1]}`:   false,
-		`{"url":"http://x","dial_timeout":"5"}`:      false,
-		`{"url":"http://x","max_reply":10}`:          false,
-		`{"url":"http://x","max_idle":1.5}`:          false,
-	} {
-		if valid(s) != want {
-			t.Errorf("%s: valid is %v", s, !want)
-		}
-	}
-
-	// The defaults that the schema tells are those in use: writing them changes
-	// nothing, which the figures below would show.
-	type prop struct {
-		Title, Description string
-		Default            any
-		WriteOnly          bool
-		Properties         map[string]prop
-	}
-	var top prop
-	if err := json.Unmarshal(d.Settings, &top); err != nil {
-		t.Fatal(err)
-	}
-	written := http.Defaults()
-	for name, v := range map[string]any{"method": written.Method, "dial_timeout": written.DialTimeout, "idle_timeout": written.IdleTimeout, "max_idle": float64(written.MaxIdle), "max_reply": float64(written.MaxReply)} {
-		if top.Properties[name].Default != v {
-			t.Errorf("%s: the schema says %v, the code %v", name, top.Properties[name].Default, v)
-		}
-	}
-	page, err := os.ReadFile("../../docs/transport-http.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var check func(path string, p prop)
-	check = func(path string, p prop) {
-		if p.Title == "" || p.Description == "" {
-			t.Errorf("%s has no title or description", path)
-		}
-		if !strings.Contains(string(page), "`"+path+"`") {
-			t.Errorf("docs/transport-http.md does not name %s", path)
-		}
-		for name, sub := range p.Properties {
-			check(path+"."+name, sub)
-		}
-	}
-	var secret []string
-	for name, p := range top.Properties {
-		check(name, p)
-		if p.WriteOnly {
-			secret = append(secret, name)
-		}
-	}
-	if !bytes.Contains(d.Settings, []byte(`"additionalProperties": { "type": "string", "writeOnly": true }`)) {
-		t.Error("the values of headers are not secret")
-	}
-	slices.Sort(secret)
-	if want := []string{"bearer_token", "password", "signing_secrets"}; !slices.Equal(secret, want) {
-		t.Errorf("secret: %v, want %v", secret, want)
-	}
-	for _, code := range transport.Codes {
-		if !strings.Contains(string(page), "`"+string(code)+"`") {
-			t.Errorf("docs/transport-http.md does not name %s", code)
-		}
-	}
+	targettest.Schema{
+		About: d,
+		Takes: map[string]bool{
+			`{"url":"http://x"}`: true,
+			`{"url":"https://x","method":"PUT","username":"u","password":"","headers":{"a":"b"},"signing_secrets":["a","b"],"tls":{"ca_file":"c","min_version":"1.3"},"deny_addresses":["10.0.0.0/8"],"allow_link_local":true,"dial_timeout":"1m30s","idle_timeout":"500ms","max_idle":0,"max_reply":1024}`: true,
+			`{"url":"http://x","signing_secrets":"one"}`: true,
+			`{}`:                                false,
+			`{"url":"x"}`:                       false,
+			`{"url":"http://x","other":1}`:      false,
+			`{"url":"http://x","method":"GET"}`: false,
+			`{"url":"http://x","tls":{"insecure":true}}`: false,
+			`{"url":"http://x","headers":{"a":1}}`:       false,
+			`{"url":"http://x","signing_secrets":[1]}`:   false,
+			`{"url":"http://x","dial_timeout":"5"}`:      false,
+			`{"url":"http://x","max_reply":10}`:          false,
+			`{"url":"http://x","max_idle":1.5}`:          false,
+		},
+		Defaults: http.Defaults(),
+		Optional: []string{"username"},
+		Secret:   []string{"bearer_token", "headers.*", "password", "signing_secrets"},
+		Told:     targettest.Told(),
+	}.Check(t)
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hookline/hookline/plugins/target/targettest"
 	"github.com/hookline/hookline/plugins/transport"
 )
 
@@ -115,10 +116,10 @@ func TestConnectionIsKept(t *testing.T) {
 	if n := tr.Dialled(); n != 1 {
 		t.Errorf("%d connections for 5 messages", n)
 	}
-	eventually(t, "the idle connection to close", func() bool { return tr.Open() == 0 })
+	targettest.Eventually(t, "the idle connection to close", func() bool { return tr.Open() == 0 })
 	want(t, deliver(t, tr, string(adt("1", ""))), transport.Done, transport.Delivered)
 	r.kill()
-	eventually(t, "the end of the connection to be noticed", func() bool { return tr.Open() == 0 })
+	targettest.Eventually(t, "the end of the connection to be noticed", func() bool { return tr.Open() == 0 })
 	want(t, deliver(t, tr, string(adt("1", ""))), transport.None, transport.ConnectionRefused)
 	r.start()
 	want(t, deliver(t, tr, string(adt("1", ""))), transport.Done, transport.Delivered)
@@ -132,7 +133,7 @@ func TestConnectionIsKept(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	sent := len(r.Received())
 	go func() { first <- tr.Deliver(ctx, message(string(adt("1", "")))) }()
-	eventually(t, "the first to be sent", func() bool { return len(r.Received()) == sent+1 })
+	targettest.Eventually(t, "the first to be sent", func() bool { return len(r.Received()) == sent+1 })
 	short, stop := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer stop()
 	want(t, tr.Deliver(short, message(string(adt("2", "")))), transport.None, transport.Timeout)
@@ -156,17 +157,5 @@ func TestConnections(t *testing.T) {
 	calls.Wait()
 	if n := tr.Dialled(); n != 4 {
 		t.Errorf("%d connections, want 4", n)
-	}
-}
-
-// eventually looks until ok: there is no signal for what another process does.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(20 * time.Second); !ok(); <-tick.C {
-		if time.Now().After(end) {
-			t.Fatalf("waited in vain for %s", what)
-		}
 	}
 }

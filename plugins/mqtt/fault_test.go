@@ -41,7 +41,7 @@ func TestBrokerKilled(t *testing.T) {
 					m.ID = fmt.Sprint("msg_", i)
 					m.Payload = []byte(m.ID)
 					for m.Attempt = 1; ; m.Attempt++ {
-						r := within(tr, m, 5*time.Second)
+						r := targettest.Within(tr, m, 5*time.Second)
 						if r.Effect == transport.Done {
 							if delivered.Add(1) == callers*each/3 {
 								close(third)
@@ -90,12 +90,12 @@ func TestBrokerHangs(t *testing.T) {
 	resume := sync.OnceFunc(b.Thaw)
 	defer resume()
 	start := time.Now()
-	want(t, within(tr, message(), 500*time.Millisecond), transport.Unknown, transport.Timeout, 0)
-	want(t, within(tr, message(), 500*time.Millisecond), transport.Unknown, transport.Timeout, 0)
+	want(t, targettest.Within(tr, message(), 500*time.Millisecond), transport.Unknown, transport.Timeout, 0)
+	want(t, targettest.Within(tr, message(), 500*time.Millisecond), transport.Unknown, transport.Timeout, 0)
 	// All turns are taken by those.
-	want(t, within(tr, message(), 500*time.Millisecond), transport.None, transport.Timeout, 0)
+	want(t, targettest.Within(tr, message(), 500*time.Millisecond), transport.None, transport.Timeout, 0)
 	fresh := configured(t, settings(b.Addr, nil))
-	want(t, within(fresh, message(), 500*time.Millisecond), transport.None, transport.Timeout, 0)
+	want(t, targettest.Within(fresh, message(), 500*time.Millisecond), transport.None, transport.Timeout, 0)
 	if took := time.Since(start); took > 10*time.Second {
 		t.Errorf("four attempts of 500 ms took %v", took)
 	}
@@ -160,7 +160,7 @@ func TestCloseWhileHanging(t *testing.T) {
 	want(t, deliver(tr, message()), transport.Done, transport.Delivered, 0x10)
 	proxy.Slow()
 	receipt := make(chan transport.Receipt)
-	go func() { receipt <- within(tr, message(), time.Minute) }()
+	go func() { receipt <- targettest.Within(tr, message(), time.Minute) }()
 	time.Sleep(50 * time.Millisecond) // the attempt may be before or after its message; either is right
 	start := time.Now()
 	if err := tr.Close(); err != nil {

@@ -193,22 +193,11 @@ func message() *transport.Message {
 
 // deliver makes one attempt with a deadline that only a hanging broker meets.
 func deliver(tr *mqtt.Transport, m *transport.Message) transport.Receipt {
-	return within(tr, m, 20*time.Second)
+	return targettest.Within(tr, m, 20*time.Second)
 }
 
-func within(tr *mqtt.Transport, m *transport.Message, d time.Duration) transport.Receipt {
-	ctx, cancel := context.WithTimeout(context.Background(), d)
-	defer cancel()
-	return tr.Deliver(ctx, m)
-}
-
-// want compares what a receipt says surely.
-func want(tb testing.TB, r transport.Receipt, effect transport.Effect, code transport.Code, status int) {
-	tb.Helper()
-	if r.Effect != effect || r.Code != code || r.TargetStatus != status {
-		tb.Errorf("got %s/%s status %d (%s), want %s/%s status %d", r.Code, r.Effect, r.TargetStatus, r.Detail, code, effect, status)
-	}
-	if r.Detail == "" || strings.ContainsAny(r.Detail, "\r\n") || strings.Contains(r.Detail, "secret") || strings.Contains(r.Detail, password) {
-		tb.Errorf("detail is empty, or has a line break or a secret: %q", r.Detail)
-	}
+// want is targettest.Want, with what no detail may hold here.
+func want(t testing.TB, r transport.Receipt, effect transport.Effect, code transport.Code, status int) {
+	t.Helper()
+	targettest.Want(t, r, effect, code, status, password)
 }

@@ -3,15 +3,10 @@
 package mqtt_test
 
 import (
-	"bytes"
-	"encoding/json"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
-
-	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/hookline/hookline/plugins/mqtt"
 	"github.com/hookline/hookline/plugins/target/targettest"
@@ -106,93 +101,29 @@ func TestConfigureOnce(t *testing.T) {
 	}
 }
 
-// prop is a property of the schema.
-type prop struct {
-	Title, Description string
-	Default            any
-	WriteOnly          bool
-	Properties         map[string]prop
-}
-
 func TestSchema(t *testing.T) {
 	d := mqtt.New(mqtt.WithVersion("9")).Describe()
 	if d.Name != "mqtt" || d.Version != "9" || d.Idempotent || d.Exclusive {
 		t.Errorf("%+v", d)
 	}
-	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(d.Settings))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := jsonschema.NewCompiler()
-	if err := c.AddResource("settings.json", doc); err != nil {
-		t.Fatal(err)
-	}
-	sch, err := c.Compile("settings.json")
-	if err != nil {
-		t.Fatal(err)
-	}
 	const need = `"address":"x","topic":"t"`
-	for s, want := range map[string]bool{
-		`{` + need + `}`: true,
-		`{` + need + `,"version":"3.1.1","client_id":"c","username":"u","password":"","qos":2,"retain":true,"require_subscriber":false,
-		"max_payload":1,"in_flight":65535,"keepalive":"1m","tls":{},"deny_addresses":["10.0.0.0/8"],"allow_link_local":true,"dial_timeout":"1m30s"}`: true,
-		`{}`:                                  false,
-		`{` + need + `,"other":1}`:            false,
-		`{` + need + `,"qos":0}`:              false,
-		`{` + need + `,"version":"4"}`:        false,
-		`{` + need + `,"in_flight":1.5}`:      false,
-		`{` + need + `,"keepalive":"5"}`:      false,
-		`{` + need + `,"tls":{"insecure":1}}`: false,
-	} {
-		v, err := jsonschema.UnmarshalJSON(strings.NewReader(s))
-		if valid := err == nil && sch.Validate(v) == nil; valid != want {
-			t.Errorf("%s: valid is %v", s, valid)
-		}
-	}
-
-	var top prop
-	if err := json.Unmarshal(d.Settings, &top); err != nil {
-		t.Fatal(err)
-	}
-	in := mqtt.Defaults()
-	for name, v := range map[string]any{
-		"version": in.Version, "client_id": in.ClientID, "qos": float64(in.QoS), "retain": in.Retain, "require_subscriber": in.RequireSubscriber,
-		"max_payload": float64(in.MaxPayload), "in_flight": float64(in.InFlight), "keepalive": in.Keepalive,
-		"allow_link_local": in.AllowLinkLocal, "dial_timeout": in.DialTimeout,
-	} {
-		if top.Properties[name].Default != v {
-			t.Errorf("%s: the schema says %v, the code %v", name, top.Properties[name].Default, v)
-		}
-	}
-	page, err := os.ReadFile("../../docs/transport-mqtt.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var secret []string
-	var check func(path string, p prop)
-	check = func(path string, p prop) {
-		if p.Title == "" || p.Description == "" {
-			t.Errorf("%s has no title or description", path)
-		}
-		if !strings.Contains(string(page), "`"+path+"`") {
-			t.Errorf("docs/transport-mqtt.md does not name %s", path)
-		}
-		if p.WriteOnly {
-			secret = append(secret, path)
-		}
-		for name, sub := range p.Properties {
-			check(path+"."+name, sub)
-		}
-	}
-	for name, p := range top.Properties {
-		check(name, p)
-	}
-	if want := []string{"password"}; !slices.Equal(secret, want) {
-		t.Errorf("secret: %v, want %v", secret, want)
-	}
-	for _, code := range transport.Codes {
-		if !strings.Contains(string(page), "`"+string(code)+"`") {
-			t.Errorf("docs/transport-mqtt.md does not name %s", code)
-		}
-	}
+	targettest.Schema{
+		About: d,
+		Takes: map[string]bool{
+			`{` + need + `}`: true,
+			`{` + need + `,"version":"3.1.1","client_id":"c","username":"u","password":"","qos":2,"retain":true,"require_subscriber":false,
+			"max_payload":1,"in_flight":65535,"keepalive":"1m","tls":{},"deny_addresses":["10.0.0.0/8"],"allow_link_local":true,"dial_timeout":"1m30s"}`: true,
+			`{}`:                                  false,
+			`{` + need + `,"other":1}`:            false,
+			`{` + need + `,"qos":0}`:              false,
+			`{` + need + `,"version":"4"}`:        false,
+			`{` + need + `,"in_flight":1.5}`:      false,
+			`{` + need + `,"keepalive":"5"}`:      false,
+			`{` + need + `,"tls":{"insecure":1}}`: false,
+		},
+		Defaults: mqtt.Defaults(),
+		Optional: []string{"username"},
+		Secret:   []string{"password"},
+		Told:     targettest.Told(),
+	}.Check(t)
 }

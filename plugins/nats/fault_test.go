@@ -32,7 +32,7 @@ func TestServerKilled(t *testing.T) {
 				m := message()
 				m.Payload = []byte(fmt.Sprint("killed_", c*each+k))
 				for m.Attempt = 1; ; m.Attempt++ {
-					r := within(tr, m, 5*time.Second)
+					r := targettest.Within(tr, m, 5*time.Second)
 					if r.Effect == transport.Done {
 						if delivered.Add(1) == callers*each/3 {
 							close(third)
@@ -80,21 +80,21 @@ func TestServerHangs(t *testing.T) {
 	resume := sync.OnceFunc(n.Thaw)
 	defer resume()
 	start := time.Now()
-	want(t, within(tr, message(), 300*time.Millisecond), transport.Unknown, transport.Timeout, 0)
+	want(t, targettest.Within(tr, message(), 300*time.Millisecond), transport.Unknown, transport.Timeout, 0)
 	// More than the kernel's buffers take, so that a write hangs.
 	big := strings.Repeat("x", maxPayload/2)
 	for range 16 {
 		m := message()
 		m.Payload = []byte(big)
-		want(t, within(tr, m, 50*time.Millisecond), transport.Unknown, transport.Timeout, 0)
+		want(t, targettest.Within(tr, m, 50*time.Millisecond), transport.Unknown, transport.Timeout, 0)
 	}
 	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("attempts of 1.1 s took %v", took)
 	}
 	fresh := configured(t, settings(n.Addr, subject, nil))
-	want(t, within(fresh, message(), 300*time.Millisecond), transport.None, transport.Timeout, 0)
+	want(t, targettest.Within(fresh, message(), 300*time.Millisecond), transport.None, transport.Timeout, 0)
 	resume()
-	want(t, within(tr, message(), 20*time.Second), transport.Done, transport.Delivered, 0)
+	want(t, targettest.Within(tr, message(), 20*time.Second), transport.Done, transport.Delivered, 0)
 	if got := stored(t, s); len(got) < 2 || len(got) > 19 {
 		t.Errorf("%d messages; two were acknowledged and 17 are unknown", len(got))
 	}
@@ -109,7 +109,7 @@ func TestCloseWhileHanging(t *testing.T) {
 	want(t, deliver(t, tr, message()), transport.Done, transport.Delivered, 0)
 	proxy.Slow()
 	receipt := make(chan transport.Receipt)
-	go func() { receipt <- within(tr, message(), time.Minute) }()
+	go func() { receipt <- targettest.Within(tr, message(), time.Minute) }()
 	time.Sleep(50 * time.Millisecond) // the attempt may be before or after its message; either is right
 	start := time.Now()
 	if err := tr.Close(); err != nil {

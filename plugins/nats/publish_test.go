@@ -166,7 +166,7 @@ func TestDeniedAmongAllowed(t *testing.T) {
 		go func() {
 			m := message()
 			m.Path = name
-			receipts <- within(tr, m, 20*time.Second)
+			receipts <- targettest.Within(tr, m, 20*time.Second)
 		}()
 	}
 	for range calls {
@@ -174,7 +174,7 @@ func TestDeniedAmongAllowed(t *testing.T) {
 	}
 	start := time.Now()
 	for range calls {
-		go func() { receipts <- within(other, message(), 20*time.Second) }()
+		go func() { receipts <- targettest.Within(other, message(), 20*time.Second) }()
 	}
 	for range calls {
 		want(t, <-receipts, transport.None, transport.UnauthorizedByTarget, 0)

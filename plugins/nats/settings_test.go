@@ -3,15 +3,10 @@
 package nats_test
 
 import (
-	"bytes"
-	"encoding/json"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
-
-	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/hookline/hookline/plugins/nats"
 	"github.com/hookline/hookline/plugins/target/targettest"
@@ -88,91 +83,27 @@ func TestConfigureOnce(t *testing.T) {
 	}
 }
 
-// prop is a property of the schema.
-type prop struct {
-	Title, Description string
-	Default            any
-	WriteOnly          bool
-	Properties         map[string]prop
-}
-
 func TestSchema(t *testing.T) {
 	d := nats.New(nats.WithVersion("9")).Describe()
 	if d.Name != "nats" || d.Version != "9" || d.Idempotent || d.Exclusive {
 		t.Errorf("%+v", d)
 	}
-	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(d.Settings))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := jsonschema.NewCompiler()
-	if err := c.AddResource("settings.json", doc); err != nil {
-		t.Fatal(err)
-	}
-	sch, err := c.Compile("settings.json")
-	if err != nil {
-		t.Fatal(err)
-	}
 	const need = `"servers":["x"],"subject":"a"`
-	for s, want := range map[string]bool{
-		`{` + need + `}`: true,
-		`{` + need + `,"username":"u","password":"p","token":"t","nkey_seed":"s","creds_file":"f","inbox_prefix":"i","tls":{},"deny_addresses":["10.0.0.0/8"],"allow_link_local":true,"dial_timeout":"1m30s"}`: true,
-		`{}`:                                  false,
-		`{"servers":[],"subject":"a"}`:        false,
-		`{"servers":"x","subject":"a"}`:       false,
-		`{` + need + `,"other":1}`:            false,
-		`{` + need + `,"dial_timeout":"5"}`:   false,
-		`{` + need + `,"tls":{"insecure":1}}`: false,
-	} {
-		v, err := jsonschema.UnmarshalJSON(strings.NewReader(s))
-		if valid := err == nil && sch.Validate(v) == nil; valid != want {
-			t.Errorf("%s: valid is %v", s, valid)
-		}
-	}
-
-	var top prop
-	if err := json.Unmarshal(d.Settings, &top); err != nil {
-		t.Fatal(err)
-	}
-	in := nats.Defaults()
-	for name, v := range map[string]any{
-		"inbox_prefix":     in.InboxPrefix,
-		"allow_link_local": in.AllowLinkLocal, "dial_timeout": in.DialTimeout,
-	} {
-		if top.Properties[name].Default != v {
-			t.Errorf("%s: the schema says %v, the code %v", name, top.Properties[name].Default, v)
-		}
-	}
-	page, err := os.ReadFile("../../docs/transport-nats.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var secret []string
-	var check func(path string, p prop)
-	check = func(path string, p prop) {
-		if p.Title == "" || p.Description == "" {
-			t.Errorf("%s has no title or description", path)
-		}
-		if !strings.Contains(string(page), "`"+path+"`") {
-			t.Errorf("docs/transport-nats.md does not name %s", path)
-		}
-		if p.WriteOnly {
-			secret = append(secret, path)
-		}
-		for name, sub := range p.Properties {
-			check(path+"."+name, sub)
-		}
-	}
-	for name, p := range top.Properties {
-		check(name, p)
-	}
-	slices.Sort(secret)
-	if want := []string{"nkey_seed", "password", "token"}; !slices.Equal(secret, want) {
-		t.Errorf("secret: %v, want %v", secret, want)
-	}
-	for _, code := range transport.Codes {
-		if code != transport.RedirectRefused && !strings.Contains(string(page), "`"+string(code)+"`") {
-			t.Errorf("docs/transport-nats.md does not name %s", code)
-		}
-	}
+	targettest.Schema{
+		About: d,
+		Takes: map[string]bool{
+			`{` + need + `}`: true,
+			`{` + need + `,"username":"u","password":"p","token":"t","nkey_seed":"s","creds_file":"f","inbox_prefix":"i","tls":{},"deny_addresses":["10.0.0.0/8"],"allow_link_local":true,"dial_timeout":"1m30s"}`: true,
+			`{}`:                                  false,
+			`{"servers":[],"subject":"a"}`:        false,
+			`{"servers":"x","subject":"a"}`:       false,
+			`{` + need + `,"other":1}`:            false,
+			`{` + need + `,"dial_timeout":"5"}`:   false,
+			`{` + need + `,"tls":{"insecure":1}}`: false,
+		},
+		Defaults: nats.Defaults(),
+		Optional: []string{"username", "creds_file"},
+		Secret:   []string{"nkey_seed", "password", "token"},
+		Told:     targettest.Told(transport.RedirectRefused),
+	}.Check(t)
 }

@@ -1,15 +1,8 @@
 package smtp_test
 
 import (
-	"bytes"
-	"encoding/json"
-	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
-
-	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/hookline/hookline/plugins/smtp"
 	"github.com/hookline/hookline/plugins/target/targettest"
@@ -97,88 +90,24 @@ func TestSchema(t *testing.T) {
 	if d.Name != "smtp" || d.Version != "9" || d.Idempotent || d.Exclusive {
 		t.Errorf("%+v", d)
 	}
-	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(d.Settings))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := jsonschema.NewCompiler()
-	if err := c.AddResource("settings.json", doc); err != nil {
-		t.Fatal(err)
-	}
-	sch, err := c.Compile("settings.json")
-	if err != nil {
-		t.Fatal(err)
-	}
 	const ok = `"address":"mx","from":"a@x.org"`
-	for s, want := range map[string]bool{
-		`{` + ok + `}`: true,
-		`{` + ok + `,"security":"tls","auth":"login","username":"u","password":"p","to":["b@x.org"],"tls":{"ca_file":"c"},"max_connections":1}`: true,
-		`{"from":"a@x.org"}`:                  false,
-		`{"address":"mx"}`:                    false,
-		`{` + ok + `,"other":1}`:              false,
-		`{` + ok + `,"security":"ssl"}`:       false,
-		`{` + ok + `,"to":"b@x.org"}`:         false,
-		`{` + ok + `,"tls":{"insecure":1}}`:   false,
-		`{` + ok + `,"max_connections":1000}`: false,
-		`{` + ok + `,"idle_timeout":"5"}`:     false,
-	} {
-		v, err := jsonschema.UnmarshalJSON(strings.NewReader(s))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if valid := sch.Validate(v) == nil; valid != want {
-			t.Errorf("%s: valid is %v", s, valid)
-		}
-	}
-
-	type prop struct {
-		Title, Description string
-		Default            any
-		WriteOnly          bool
-		Properties         map[string]prop
-	}
-	var top prop
-	if err := json.Unmarshal(d.Settings, &top); err != nil {
-		t.Fatal(err)
-	}
-	written := smtp.Defaults()
-	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "transport-smtp.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var secret []string
-	var check func(path string, p prop)
-	check = func(path string, p prop) {
-		if p.Title == "" || p.Description == "" {
-			t.Errorf("%s has no title or description", path)
-		}
-		if !strings.Contains(string(page), "`"+path+"`") {
-			t.Errorf("docs/transport-smtp.md does not name %s", path)
-		}
-		if list, isList := p.Default.([]any); p.Default != nil && path != "tls.min_version" && p.Default != written[path] && (!isList || len(list) > 0) {
-			t.Errorf("%s: the schema says %v, the code %v", path, p.Default, written[path])
-		}
-		if p.WriteOnly {
-			secret = append(secret, path)
-		}
-		for name, sub := range p.Properties {
-			check(strings.TrimPrefix(path+"."+name, "."), sub)
-		}
-	}
-	for name, p := range top.Properties {
-		check(name, p)
-	}
-	for name := range written {
-		if top.Properties[name].Default == nil {
-			t.Errorf("%s: the schema tells no default", name)
-		}
-	}
-	if !slices.Equal(secret, []string{"password"}) {
-		t.Errorf("secret: %v", secret)
-	}
-	for _, code := range transport.Codes {
-		if code != transport.RedirectRefused && !strings.Contains(string(page), "`"+string(code)+"`") {
-			t.Errorf("docs/transport-smtp.md does not name %s", code)
-		}
-	}
+	targettest.Schema{
+		About: d,
+		Takes: map[string]bool{
+			`{` + ok + `}`: true,
+			`{` + ok + `,"security":"tls","auth":"login","username":"u","password":"p","to":["b@x.org"],"tls":{"ca_file":"c"},"max_connections":1}`: true,
+			`{"from":"a@x.org"}`:                  false,
+			`{"address":"mx"}`:                    false,
+			`{` + ok + `,"other":1}`:              false,
+			`{` + ok + `,"security":"ssl"}`:       false,
+			`{` + ok + `,"to":"b@x.org"}`:         false,
+			`{` + ok + `,"tls":{"insecure":1}}`:   false,
+			`{` + ok + `,"max_connections":1000}`: false,
+			`{` + ok + `,"idle_timeout":"5"}`:     false,
+		},
+		Defaults: smtp.Defaults(),
+		Optional: []string{"username", "envelope_from", "helo"},
+		Secret:   []string{"password"},
+		Told:     targettest.Told(transport.RedirectRefused),
+	}.Check(t)
 }

@@ -221,7 +221,7 @@ func (p *private) kill() {
 	all := p.processes()
 	p.signal(syscall.SIGKILL)
 	p.process.Kill()
-	eventually(p.t, "the end of its processes", func() bool {
+	targettest.Eventually(p.t, "the end of its processes", func() bool {
 		return !slices.ContainsFunc(all, func(pid int) bool { state, _ := look(pid); return state != "" && state != "Z" })
 	})
 	_ = os.Remove(p.pidFile)
@@ -359,7 +359,7 @@ func (p *private) testStopped(t *testing.T) {
 		t.Error("it took", took)
 	}
 	p.signal(syscall.SIGCONT)
-	eventually(t, "it goes on", func() bool {
+	targettest.Eventually(t, "it goes on", func() bool {
 		return deliver(t, tr, message("m1"), ample).Code == transport.Delivered || len(ask(t, db, "select id from "+table+" where id = 'm1'")) == 1
 	})
 	for _, id := range ask(t, db, "select id from "+table) {
@@ -421,9 +421,9 @@ func (p *private) testKilled(t *testing.T) {
 				}
 			})
 		}
-		eventually(t, "some load", func() bool { return delivered.Load() > 10*callers })
+		targettest.Eventually(t, "some load", func() bool { return delivered.Load() > 10*callers })
 		p.kill()
-		eventually(t, "failures", func() bool { return failed.Load() >= callers })
+		targettest.Eventually(t, "failures", func() bool { return failed.Load() >= callers })
 		p.start()
 		back.Store(true)
 		calls.Wait()

@@ -1,15 +1,9 @@
 package sql_test
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
-	"os"
-	"slices"
 	"strings"
 	"testing"
-
-	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/hookline/hookline/plugins/sql"
 	"github.com/hookline/hookline/plugins/target/targettest"
@@ -101,87 +95,25 @@ func TestSchema(t *testing.T) {
 	if d.Name != "sql" || d.Version != "9" || d.Exclusive {
 		t.Errorf("%+v", d)
 	}
-	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(d.Settings))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := jsonschema.NewCompiler()
-	if err := c.AddResource("settings.json", doc); err != nil {
-		t.Fatal(err)
-	}
-	sch, err := c.Compile("settings.json")
-	if err != nil {
-		t.Fatal(err)
+	told := targettest.Told(transport.RedirectRefused)
+	for name := range sql.Parameters {
+		told = append(told, ":"+name)
 	}
 	const to = `"dialect":"postgres","address":"x","database":"d","username":"u"`
-	for s, want := range map[string]bool{
-		`{` + to + `,"statement":"select 1","require_row":true}`: true,
-		`{` + to + `,"password":"","table":"t","columns":{"a":":id"},"on_duplicate":"update","tls":{},"max_connections":1,"idle_timeout":"1m30s","dial_timeout":"5s","deny_addresses":["10.0.0.0/8"],"allow_link_local":true}`: true,
-		`{}`:                               false,
-		`{` + to + `,"other":1}`:           false,
-		`{` + to + `,"columns":{"a":1}}`:   false,
-		`{` + to + `,"tls":{"off":true}}`:  false,
-		`{` + to + `,"max_connections":0}`: false,
-	} {
-		v, err := jsonschema.UnmarshalJSON(strings.NewReader(s))
-		if got := err == nil && sch.Validate(v) == nil; got != want {
-			t.Errorf("%s: valid is %v", s, got)
-		}
-	}
-	type prop struct {
-		Title, Description string
-		Default            any
-		WriteOnly          bool
-		Properties         map[string]prop
-	}
-	var top prop
-	if err := json.Unmarshal(d.Settings, &top); err != nil {
-		t.Fatal(err)
-	}
-	written := sql.Defaults()
-	for name, v := range map[string]any{
-		"on_duplicate": written.OnDuplicate, "max_connections": float64(written.MaxConnections), "idle_timeout": written.IdleTimeout,
-		"dial_timeout": written.DialTimeout, "require_row": written.RequireRow, "allow_link_local": written.AllowLinkLocal,
-	} {
-		if top.Properties[name].Default != v {
-			t.Errorf("%s: the schema says %v, the code %v", name, top.Properties[name].Default, v)
-		}
-	}
-	page, err := os.ReadFile("../../docs/transport-sql.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	told := func(name string) {
-		if !strings.Contains(string(page), "`"+name+"`") {
-			t.Errorf("docs/transport-sql.md does not name %s", name)
-		}
-	}
-	var check func(path string, p prop)
-	check = func(path string, p prop) {
-		if p.Title == "" || p.Description == "" {
-			t.Errorf("%s has no title or description", path)
-		}
-		told(path)
-		for name, sub := range p.Properties {
-			check(path+"."+name, sub)
-		}
-	}
-	var secret []string
-	for name, p := range top.Properties {
-		check(name, p)
-		if p.WriteOnly {
-			secret = append(secret, name)
-		}
-	}
-	if want := []string{"password"}; !slices.Equal(secret, want) {
-		t.Errorf("secret: %v, want %v", secret, want)
-	}
-	for name := range sql.Parameters {
-		told(":" + name)
-	}
-	for _, code := range transport.Codes {
-		if code != transport.RedirectRefused {
-			told(string(code))
-		}
-	}
+	targettest.Schema{
+		About: d,
+		Takes: map[string]bool{
+			`{` + to + `,"statement":"select 1","require_row":true}`: true,
+			`{` + to + `,"password":"","table":"t","columns":{"a":":id"},"on_duplicate":"update","tls":{},"max_connections":1,"idle_timeout":"1m30s","dial_timeout":"5s","deny_addresses":["10.0.0.0/8"],"allow_link_local":true}`: true,
+			`{}`:                               false,
+			`{` + to + `,"other":1}`:           false,
+			`{` + to + `,"columns":{"a":1}}`:   false,
+			`{` + to + `,"tls":{"off":true}}`:  false,
+			`{` + to + `,"max_connections":0}`: false,
+		},
+		Defaults: sql.Defaults(),
+		Optional: []string{"statement", "table"},
+		Secret:   []string{"password"},
+		Told:     told,
+	}.Check(t)
 }
