@@ -8,6 +8,7 @@ import (
 
 	"github.com/eclipse/paho.golang/packets"
 
+	"github.com/hookline/hookline/plugins/target/targettest"
 	"github.com/hookline/hookline/plugins/transport"
 )
 
@@ -28,12 +29,12 @@ func TestBrokerThatForgets(t *testing.T) {
 	})
 	tr := configured(t, settings(addr, obj{"in_flight": 2, "keepalive": "1s"}))
 	for range 2 {
-		want(t, within(tr, message(), 50*time.Millisecond), transport.Unknown, transport.Timeout, 0)
+		want(t, targettest.Within(tr, message(), 50*time.Millisecond), transport.Unknown, transport.Timeout, 0)
 	}
-	want(t, within(tr, message(), 50*time.Millisecond), transport.None, transport.Timeout, 0) // no turn
+	want(t, targettest.Within(tr, message(), 50*time.Millisecond), transport.None, transport.Timeout, 0) // no turn
 	forgets.Store(false)
 	for end := time.Now().Add(20 * time.Second); ; {
-		r := within(tr, message(), 100*time.Millisecond)
+		r := targettest.Within(tr, message(), 100*time.Millisecond)
 		if r.Effect == transport.Done {
 			return
 		}
