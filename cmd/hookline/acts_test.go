@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -297,5 +298,20 @@ func TestRedriveRefused(t *testing.T) {
 	}
 	if out := s.good("audit", "verify"); !strings.Contains(out, "all is as it was written") {
 		t.Error(out)
+	}
+}
+
+// /dev/null is a device, and nobody who could answer.
+func TestConfirmAsksTerminalsOnly(t *testing.T) {
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	for _, stdin := range []io.Reader{strings.NewReader("y\n"), null} {
+		var asked bytes.Buffer
+		if err := confirm(stdin, &asked, "hold 2 deliveries?"); exitCode(err) != exitConfig || !strings.Contains(err.Error(), "--yes") || asked.Len() > 0 {
+			t.Errorf("%v %q", err, asked.String())
+		}
 	}
 }

@@ -99,7 +99,7 @@ func printVerification(w io.Writer, v *journal.Verification) {
 		fmt.Fprintf(w, "head of %s: %d %s\n", printable(name), v.Heads[name].N, printable(v.Heads[name].Hash))
 	}
 	if n := len(v.Findings) + v.More; n > 0 {
-		fmt.Fprintf(w, "NOT as it was written: %d findings\n", n)
+		fmt.Fprintf(w, "NOT as it was written: %s\n", counted(n, "finding", "findings"))
 		return
 	}
 	fmt.Fprintln(w, "all is as it was written")

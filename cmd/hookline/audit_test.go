@@ -60,7 +60,7 @@ func TestAudit(t *testing.T) {
 	}
 	_ = db.Close()
 	code, out, errs := s.run("audit", "verify", "--journal", "sqlite:"+file)
-	if code != 1 || !strings.Contains(out, "altered: deliveries ") || !strings.Contains(out, "it was delivered, and says dead (delivered) now (event "+a.EventID+")") || !strings.Contains(out, "NOT as it was written: 1 findings") {
+	if code != 1 || !strings.Contains(out, "altered: deliveries ") || !strings.Contains(out, "it was delivered, and says dead (delivered) now (event "+a.EventID+")") || !strings.Contains(out, "NOT as it was written: 1 finding\n") {
 		t.Fatalf("exit %d\n%s%s", code, out, errs)
 	}
 	for bad, want := range map[string]int{"sqlite:" + file + ".none": 3, "http://x": 2, "postgres://127.0.0.1:1/x": 3} {

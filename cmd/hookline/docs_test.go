@@ -203,9 +203,7 @@ func unknownIn(args []string) string {
 			return ""
 		}
 	}
-	root := command()
-	root.InitDefaultCompletionCmd()
-	c, rest, err := root.Find(args)
+	c, rest, err := command().Find(args)
 	if err != nil {
 		return err.Error()
 	}
@@ -237,7 +235,9 @@ func unknownIn(args []string) string {
 func eachCommand(c *cobra.Command, do func(*cobra.Command)) {
 	do(c)
 	for _, sub := range c.Commands() {
-		eachCommand(sub, do)
+		if sub.Name() != "help" && sub.Name() != "completion" { // they are cobra's
+			eachCommand(sub, do)
+		}
 	}
 }
 

@@ -256,7 +256,7 @@ or one uses the journal.`,
 			if o.asJSON {
 				return printJSON(c.OutOrStdout(), b)
 			}
-			fmt.Fprintf(c.OutOrStdout(), "%s: %s, %d events, checked, in %s\n", printable(b.File), size(b.Bytes), b.Events, milliseconds(b.TookMS))
+			fmt.Fprintf(c.OutOrStdout(), "%s: %s, %s, checked, in %s\n", printable(b.File), size(b.Bytes), counted(int(b.Events), "event", "events"), milliseconds(b.TookMS))
 			return nil
 		},
 	}

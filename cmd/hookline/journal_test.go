@@ -74,7 +74,7 @@ func TestJournalCommands(t *testing.T) {
 	}
 
 	file := filepath.Join(dir, "backup.db")
-	if out := s.good("journal", "backup", file); !strings.HasPrefix(out, file+": ") || !strings.Contains(out, ", 1 events, checked, in ") {
+	if out := s.good("journal", "backup", file); !strings.HasPrefix(out, file+": ") || !strings.Contains(out, ", 1 event, checked, in ") {
 		t.Error(out)
 	}
 	refused(1, "not overwritten", "journal", "backup", file)
@@ -92,7 +92,7 @@ func TestJournalCommands(t *testing.T) {
 	if out := s.good("journal", "stats", "--journal", db); !strings.Contains(out, "events       1\n") {
 		t.Error(out)
 	}
-	if out := s.good("journal", "backup", filepath.Join(dir, "offline.db"), "--journal", db); !strings.Contains(out, "1 events, checked") {
+	if out := s.good("journal", "backup", filepath.Join(dir, "offline.db"), "--journal", db); !strings.Contains(out, "1 event, checked") {
 		t.Error(out)
 	}
 	refused(1, "pg_dump --format=custom --host=127.0.0.1 --port=5432 --username=u ", "journal", "backup", filepath.Join(dir, "x"), "--journal", "postgres://u:s3cret@127.0.0.1/d")

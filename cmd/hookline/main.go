@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -92,8 +94,9 @@ func noArgs(c *cobra.Command, args []string) error {
 		return nil
 	}
 	hint := "see " + c.CommandPath() + " --help"
-	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
-		hint = "did you mean " + near[0] + "?"
+	if near := c.SuggestionsFor(args[0]); len(near) > 0 { // in the order of the alphabet
+		best := max(0, slices.IndexFunc(near, func(name string) bool { return strings.HasPrefix(name, args[0]) }))
+		hint = "did you mean " + near[best] + "?"
 	}
 	return usage(fmt.Errorf("%s does not know %q: %s", c.CommandPath(), args[0], hint))
 }
@@ -119,15 +122,39 @@ Start with:  hookline demo`,
 		return usage(fmt.Errorf("%w; see %s --help", err, c.CommandPath()))
 	})
 	root.AddCommand(serveCommand(), reloadCommand(), checkCommand(), eventsCommand(), explainCommand(), deliveriesCommand(), alertsCommand(), transformCommand(), auditCommand(), journalCommand(), pluginCommand(), sendCommand(), sinkCommand(), demoCommand(), hashPasswordCommand(), versionCommand())
+	root.SetVersionTemplate(version() + "\n")
+	strictHelp(root)
 	return root
 }
+
+// strictHelp has cobra's own commands refuse what they do not know, as ours do: they
+// would print a page and end well, also into a file that a shell is to read.
+func strictHelp(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		switch c.Name() {
+		case "completion":
+			c.Args = noArgs
+			c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+		case "help":
+			c.Args = func(_ *cobra.Command, args []string) error {
+				about, rest, err := root.Find(args)
+				if err == nil && len(rest) > 0 && about.HasSubCommands() {
+					err = noArgs(about, rest)
+				}
+				return err
+			}
+		}
+	}
+}
+
+func version() string { return "hookline " + app.Version() + " " + runtime.Version() }
 
 func versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version", Args: noArgs,
-		Run: func(c *cobra.Command, _ []string) {
-			fmt.Fprintln(c.OutOrStdout(), "hookline", app.Version(), runtime.Version())
-		},
+		Run: func(c *cobra.Command, _ []string) { fmt.Fprintln(c.OutOrStdout(), version()) },
 	}
 }
 

@@ -277,6 +277,10 @@ func TestWrongUse(t *testing.T) {
 		{[]string{"send", "update", "--unix", "/no/such/socket"}, 3, []string{"could not reach the hook", "/no/such/socket"}},
 		{[]string{"sink", "--listen", "9090"}, 2, []string{"127.0.0.1:9090"}},
 		{[]string{"sink", "--status", "99"}, 2, []string{"between 200 and 599"}},
+		{[]string{"sink", "--password", "x"}, 2, []string{"--password needs --username"}},
+		{[]string{"completion", "tcsh"}, 2, []string{`hookline completion does not know "tcsh"`}},
+		{[]string{"help", "serv"}, 2, []string{`does not know "serv"`, "did you mean serve?"}},
+		{[]string{"help", "deliveries", "lst"}, 2, []string{"did you mean list?"}},
 		{[]string{"reload", "--admin", "/no/such/socket"}, 3, []string{"no daemon answers", "/no/such/socket", "--admin"}},
 		{[]string{"child", "transport", "nothing"}, 3, []string{"no such child"}},
 	} {

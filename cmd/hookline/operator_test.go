@@ -664,8 +664,9 @@ func TestWhatIsNext(t *testing.T) {
 		{admin.Delivery{State: core.StateDead, Blocks: true, Head: true}, "it has ended, and the record's later events wait for you: retry or cancel it"},
 		{admin.Delivery{State: core.StateRunning, Head: true}, "an attempt is being made"},
 		{admin.Delivery{State: core.StateQueued}, "its turn comes after the record's earlier events"},
-		{admin.Delivery{State: core.StateHeld, Head: true}, "nothing by itself: retry or cancel it"},
-		{admin.Delivery{State: core.StateHeld}, "nothing by itself: retry or cancel it"},
+		{admin.Delivery{State: core.StateHeld, Head: true}, "nothing by itself: release or cancel it"},
+		{admin.Delivery{State: core.StateHeld}, "nothing by itself: release or cancel it"},
+		{admin.Delivery{State: core.StateUnknown, Head: true}, "nothing by itself: retry or cancel it"},
 		{admin.Delivery{State: core.StateWaiting, Head: true, DueAt: at(time.Hour)}, "an attempt at 2026-01-31T09:30:00.000Z"},
 		{admin.Delivery{State: core.StateUnknown, Head: true, DueAt: at(-time.Second)}, "an attempt, as soon as there is room (due 2026-01-31T08:29:59.000Z)"},
 	} {

@@ -82,7 +82,12 @@ func pluginPinCommand() *cobra.Command {
 	var write bool
 	c := &cobra.Command{
 		Use: "pin [TRANSPORT | PATH]", Short: "Print the sha256 that pins a plugin's file, or write it into the configuration",
-		Args: asUsage(cobra.MaximumNArgs(1)),
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) < 2 {
+				return nil
+			}
+			return usage(fmt.Errorf("%s takes one transport or path, or none for all; see %s --help", c.CommandPath(), c.CommandPath()))
+		},
 		Long: `Print the line that pins a plugin: from then on a file with a changed byte is refused.
 Name an executable by its path, or a transport of the configuration; without either, all
 transports whose plugin is a file. With --write the line is put into the configuration
@@ -116,16 +121,6 @@ configuration or the command line is wrong.`,
 	flags.add(c)
 	c.Flags().BoolVar(&write, "write", false, "put it into the configuration file")
 	return c
-}
-
-// asUsage gives a wrong number of arguments its exit code.
-func asUsage(args cobra.PositionalArgs) cobra.PositionalArgs {
-	return func(c *cobra.Command, given []string) error {
-		if err := args(c, given); err != nil {
-			return usage(fmt.Errorf("%w; see %s --help", err, c.CommandPath()))
-		}
-		return nil
-	}
 }
 
 // pin pins the transport with the name, or all of them.

@@ -32,7 +32,12 @@ func pluginTestCommand() *cobra.Command {
 	}}
 	c := &cobra.Command{
 		Use: "test PLUGIN [ARG...]", Short: "Run the conformance suite on a plugin",
-		Args: asUsage(cobra.MinimumNArgs(1)),
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return nil
+			}
+			return usage(fmt.Errorf("%s takes a plugin, by its path or its built-in name; see %s --help", c.CommandPath(), c.CommandPath()))
+		},
 		Long: `Start a plugin as Hookline does, again and again, and check that it behaves as it must
 in production: the handshake, its settings, deliveries, deadlines, a target that is
 down, slow or says no, a crash, the end. PLUGIN is the path of an executable, or the

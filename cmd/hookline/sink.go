@@ -107,6 +107,9 @@ Exit code 0: ended by you; 2: a wrong flag; 3: it cannot listen there.`,
 			if s.status < 200 || s.status > 599 {
 				return usage(fmt.Errorf("--status %d: must be between 200 and 599", s.status))
 			}
+			if s.password != "" && s.username == "" {
+				return usage(errors.New("--password needs --username: without it the sink asks for neither"))
+			}
 			if s.password, err = resolve(s.password); err != nil {
 				return usage(fmt.Errorf("--password: %w", err))
 			}

@@ -262,5 +262,5 @@ func (c *Client) unanswered(err error) error {
 	case c.at.URL != nil:
 		return fmt.Errorf("%w on %s (is it running, and is that a tcp:// address of its admin.listen?): %w", ErrNoDaemon, c.at, err)
 	}
-	return fmt.Errorf("%w on %s (is it running, under this user? Name its socket, or its https:// address, with --admin if it is another): %w", ErrNoDaemon, c.at, err)
+	return fmt.Errorf("%w on %s (is it running, under this user? Name its configuration with --config, or its socket or https:// address with --admin, if it is another): %w", ErrNoDaemon, c.at, err)
 }
