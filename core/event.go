@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -131,6 +132,21 @@ func CheckJSON(text []byte) string {
 	return ""
 }
 
+// whereNotJSON says where a text stops being JSON, and nothing of what stands there.
+func whereNotJSON(text []byte) string {
+	if len(bytes.TrimSpace(text)) == 0 {
+		return "is empty"
+	}
+	var bad *json.SyntaxError
+	if !errors.As(json.Unmarshal(text, new(json.RawMessage)), &bad) {
+		return notJSON
+	}
+	if bad.Offset >= int64(len(text)) {
+		return fmt.Sprintf("%s: it ends too early, after %d bytes", notJSON, len(text))
+	}
+	return fmt.Sprintf("%s: it goes wrong at byte %d", notJSON, bad.Offset)
+}
+
 // ParseEvent reads TrialKit's dictionary. Kind, ids, names, workflow and Body
 // are set; identity and time are the caller's to give ([Event.Stamp]). The error
 // is an *[InvalidEvent]. Unknown keys are kept in Body and otherwise ignored.
@@ -141,7 +157,7 @@ func ParseEvent(body []byte) (*Event, error) {
 	case notUTF8:
 		return nil, &InvalidEvent{Rule: rule + "; send JSON as UTF-8"}
 	case notJSON:
-		return nil, &InvalidEvent{Rule: rule + "; send TrialKit's dictionary as it is"}
+		return nil, &InvalidEvent{Rule: whereNotJSON(text) + "; send TrialKit's dictionary as it is"}
 	default:
 		return nil, &InvalidEvent{Rule: rule}
 	}

@@ -68,9 +68,10 @@ func TestParseEvent(t *testing.T) {
 		{"workflow null", `{` + ids + `,"OnReview":true,"wf_object":null}`, `review 435 319 `},
 		{"workflow of an update is not ours to judge", `{` + ids + `,"OnUpdate":true,"wf_object":5}`, `update 435 319 `},
 
-		{"empty", ``, `the body is not JSON; send TrialKit's dictionary as it is`},
-		{"not JSON", `trans_id=435`, `the body is not JSON; send TrialKit's dictionary as it is`},
-		{"two values", `{` + ids + `,"OnUpdate":true}{}`, `the body is not JSON; send TrialKit's dictionary as it is`},
+		{"empty", ``, `the body is empty; send TrialKit's dictionary as it is`},
+		{"not JSON", `trans_id=435`, `the body is not JSON: it goes wrong at byte 3; send TrialKit's dictionary as it is`},
+		{"cut short", `{"trans_id":"4`, `the body is not JSON: it ends too early, after 14 bytes; send TrialKit's dictionary as it is`},
+		{"two values", `{` + ids + `,"OnUpdate":true}{}`, `the body is not JSON: it goes wrong at byte 51; send TrialKit's dictionary as it is`},
 		{"UTF-16", "\xff\xfe{\x00}\x00", `the body is not valid UTF-8; send JSON as UTF-8`},
 		{"array", `[]`, `the body must be a JSON object`},
 		{"string", `"x"`, `the body must be a JSON object`},
