@@ -225,7 +225,7 @@ var table = map[Code]meaning{
 	Overloaded: {
 		status: http.StatusServiceUnavailable, fault: FaultHookline, step: StepRequest, again: true,
 		user: "too much is being sent there at the moment",
-		hint: "it is queued, because transports.{transport}.concurrency or .rate, server.max_in_flight or the hook's loop_limit was reached, and routes.{route} has on_blocked = \"fail\"",
+		hint: "transports.{transport}.concurrency or .rate, server.max_in_flight or the hook's loop_limit was reached; it is queued and routes.{route} has on_blocked = \"fail\", or there is no journal to queue it in",
 	},
 	Draining: {status: http.StatusServiceUnavailable, fault: FaultHookline, step: StepRequest},
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"net/url"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -30,7 +31,10 @@ func journalCommand() *cobra.Command {
 }
 
 // offline is a journal that is named, in place of the running daemon's.
-type offline struct{ url string }
+type offline struct {
+	url   string // --journal
+	found string // in the configuration, without the flag
+}
 
 func (o *offline) add(c *cobra.Command, without string) {
 	c.Flags().StringVar(&o.url, "journal", "", "`URL` of the journal: sqlite:PATH, postgres://..., or env:NAME of one; without it, "+without)
@@ -38,7 +42,10 @@ func (o *offline) add(c *cobra.Command, without string) {
 
 // options open the journal that is named.
 func (o *offline) options() (journal.Options, error) {
-	url := o.url
+	if showsPassword(o.url) {
+		return journal.Options{}, usage(errors.New("--journal must not hold a password, which every list of processes shows: put the URL into a variable and write env:NAME"))
+	}
+	url := cmp.Or(o.url, o.found)
 	if name, ok := strings.CutPrefix(url, "env:"); ok {
 		if url = os.Getenv(name); url == "" {
 			return journal.Options{}, usage(fmt.Errorf("--journal %s: there is no such variable in the environment", o.url))
@@ -49,6 +56,19 @@ func (o *offline) options() (journal.Options, error) {
 		return journal.Options{}, usage(errors.New("--journal must be sqlite:PATH, postgres://..., or env:NAME of one"))
 	}
 	return journal.Options{URL: url, Log: slog.New(slog.DiscardHandler)}, nil
+}
+
+// showsPassword tells whether a URL of the command line holds a password, or may.
+func showsPassword(s string) bool {
+	if !strings.HasPrefix(s, "postgres") {
+		return false
+	}
+	u, err := url.Parse(s)
+	if err != nil {
+		return true
+	}
+	_, set := u.User.Password()
+	return set || u.Query().Has("password")
 }
 
 // offlineError gives an error of a journal its exit code.
@@ -295,7 +315,7 @@ Exit code 0: done; 1: not done, and why; 2: wrong use; 3: a daemon uses it.`,
 		Example: "  hookline journal vacuum --config /etc/hookline/config.toml",
 		RunE: func(c *cobra.Command, _ []string) error {
 			if off.url == "" {
-				off.url, _ = config.FindJournal(flags.path, nil, os.Environ())
+				off.found, _ = config.FindJournal(flags.path, nil, os.Environ())
 			}
 			options, err := off.options()
 			if err != nil {

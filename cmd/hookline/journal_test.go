@@ -95,7 +95,11 @@ func TestJournalCommands(t *testing.T) {
 	if out := s.good("journal", "backup", filepath.Join(dir, "offline.db"), "--journal", db); !strings.Contains(out, "1 event, checked") {
 		t.Error(out)
 	}
-	refused(1, "pg_dump --format=custom --host=127.0.0.1 --port=5432 --username=u ", "journal", "backup", filepath.Join(dir, "x"), "--journal", "postgres://u:s3cret@127.0.0.1/d")
+	t.Setenv("POSTGRES_URL", "postgres://u:s3cret@127.0.0.1/d")
+	refused(1, "pg_dump --format=custom --host=127.0.0.1 --port=5432 --username=u ", "journal", "backup", filepath.Join(dir, "x"), "--journal", "env:POSTGRES_URL")
+	for _, shown := range []string{"postgres://u:s3cret@127.0.0.1/d", "postgres://127.0.0.1/d?user=u&password=s3cret"} {
+		refused(2, "--journal must not hold a password", "journal", "backup", filepath.Join(dir, "x"), "--journal", shown)
+	}
 	for _, name := range []string{"offline.db", "backup.db"} {
 		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Mode().Perm() != 0o600 {
 			t.Error(name, info, err)

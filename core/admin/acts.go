@@ -348,8 +348,8 @@ func (a *api) redrive(r *http.Request) (any, error) {
 		return nil, err
 	}
 	var call Redrive
-	if err := readJSON(r, &call); err != nil {
-		return nil, bodyError(`{"reason": "...", "routes": false}`, err)
+	if err := readBody(r, &call, `{"reason": "...", "routes": false}`); err != nil {
+		return nil, err
 	}
 	if err := goodReason(call.Reason); err != nil {
 		return nil, err

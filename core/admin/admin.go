@@ -298,6 +298,7 @@ func (a *api) answer(w http.ResponseWriter, r *http.Request, on []endpoint) {
 	ctx, cancel := context.WithTimeout(r.Context(), e.limit)
 	defer cancel()
 	if e.raw != nil {
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(e.limit + writeTimeout))
 		e.raw.ServeHTTP(w, r.WithContext(ctx))
 		return
 	}

@@ -2,9 +2,7 @@ package admin
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -129,27 +127,6 @@ func (a *api) backup(r *http.Request) (any, error) {
 	}
 	a.Log.Info("the journal was copied", "actor", actor, "file", b.File, "bytes", b.Bytes, "events", b.Events, "took", time.Duration(b.TookMS)*time.Millisecond)
 	return b, nil
-}
-
-// readBody reads a request's body into out; takes says what it must be.
-func readBody(r *http.Request, out any, takes string) error {
-	if _, err := query(r, nil); err != nil {
-		return err
-	}
-	d := json.NewDecoder(r.Body)
-	d.DisallowUnknownFields()
-	err := d.Decode(out)
-	if err == nil {
-		if _, more := d.Token(); more == nil {
-			err = errors.New("something follows the object")
-		} else if !errors.Is(more, io.EOF) {
-			err = more
-		}
-	}
-	if err != nil {
-		return refuse("the body must be %s: %s", takes, clip(strings.TrimPrefix(err.Error(), "json: ")))
-	}
-	return nil
 }
 
 // Stats asks what the journal holds and takes.

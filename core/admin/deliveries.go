@@ -2,9 +2,6 @@ package admin
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"io"
 	"net/http"
 	"strings"
 	"unicode"
@@ -51,12 +48,9 @@ const (
 
 // readAct reads the body of a request, with the ids in their usual form.
 func readAct(r *http.Request) (*Act, error) {
-	if _, err := query(r, nil); err != nil {
-		return nil, err
-	}
 	act := &Act{}
-	if err := readJSON(r, act); err != nil {
-		return nil, bodyError(`{"ids": ["..."], "reason": "..."} or {"filter": {...}, "reason": "..."}`, err)
+	if err := readBody(r, act, `{"ids": ["..."], "reason": "..."} or {"filter": {...}, "reason": "..."}`); err != nil {
+		return nil, err
 	}
 	switch {
 	case act.Filter != nil && act.IDs != nil:
@@ -96,25 +90,6 @@ func goodReason(reason string) error {
 		return refuse("reason must be one line, without control characters")
 	}
 	return nil
-}
-
-// readJSON reads one object and nothing else.
-func readJSON(r *http.Request, into any) error {
-	d := json.NewDecoder(r.Body)
-	d.DisallowUnknownFields()
-	if err := d.Decode(into); err != nil {
-		return err
-	}
-	if _, more := d.Token(); more == nil {
-		return errors.New("something follows the object")
-	} else if !errors.Is(more, io.EOF) {
-		return more
-	}
-	return nil
-}
-
-func bodyError(takes string, err error) error {
-	return refuse("the body must be %s: %s", takes, clip(strings.TrimPrefix(err.Error(), "json: ")))
 }
 
 // notOneLine tells what may not stand in one line of text.

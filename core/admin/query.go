@@ -1,6 +1,9 @@
 package admin
 
 import (
+	"encoding/json"
+	"errors"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -21,6 +24,32 @@ const (
 
 	maxSeveral = 100 // values of one parameter
 )
+
+// readBody reads a request's body into out; takes says what it must be.
+func readBody(r *http.Request, out any, takes string) error {
+	if _, err := query(r, nil); err != nil {
+		return err
+	}
+	if err := readJSON(r, out); err != nil {
+		return refuse("the body must be %s: %s", takes, clip(strings.TrimPrefix(err.Error(), "json: ")))
+	}
+	return nil
+}
+
+// readJSON reads one object and nothing else.
+func readJSON(r *http.Request, into any) error {
+	d := json.NewDecoder(r.Body)
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return err
+	}
+	if _, more := d.Token(); more == nil {
+		return errors.New("something follows the object")
+	} else if !errors.Is(more, io.EOF) {
+		return more
+	}
+	return nil
+}
 
 // parameters are those of a call. The first thing that is wrong is kept.
 type parameters struct {
