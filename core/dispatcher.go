@@ -435,10 +435,16 @@ func (d *Dispatcher) deliver(ctx context.Context, j *job) Outcome {
 		if errors.Is(err, errCircuitOpen) {
 			code = CircuitOpen
 		}
-		return j.blocked(code)
+		out := j.blocked(code)
+		if d.Journal == nil { // nothing keeps it for later, and accepted it would be dropped (invariant 3)
+			out.State, out.Code, out.Outlook = StateDead, code, OutlookEnd
+		}
+		return out
 	}
+	failed := true // a panic keeps no place at the gate
+	defer func() { done(failed) }()
 	if d.Journal != nil && d.Journal.Live() != nil {
-		done(false)
+		failed = false
 		return j.blocked(JournalUnavailable) // others may take it over any moment
 	}
 	j.Attempts++
@@ -460,7 +466,7 @@ func (d *Dispatcher) deliver(ctx context.Context, j *job) Outcome {
 		}
 		j.Sent++
 	}
-	done(out.State != StateDelivered && table[out.Code].down())
+	failed = out.State != StateDelivered && table[out.Code].down()
 	try.Message, try.Took, try.Receipt = min(j.Sent, j.messages()-1), time.Since(try.Start), out.Receipt
 	try.Receipt.Code = out.Code
 	j.watch.Attempted(&try, min(target, try.Took)) // a plugin's word is not to be believed beyond that
