@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/hookline/hookline/core"
 	pb "github.com/hookline/hookline/transforms/transformpb"
@@ -139,6 +140,7 @@ func (t *Transform) Transform(ctx context.Context, ev *core.Event, route *core.R
 			return core.Shaped{}, failed("", "the script ended its process: it took more memory than the system gives, or built-in functions called each other without end")
 		case lost(err) && attempt < maxReruns:
 			t.engine.await(ctx, gone)
+			req = proto.CloneOf(req) // the old stream may be just encoding the other
 			if !client.condemned.Load() {
 				req.Alone = true
 			}
