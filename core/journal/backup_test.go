@@ -105,6 +105,7 @@ func TestBackupWhileEventsFlow(t *testing.T) {
 }
 
 func TestBackupOffline(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	o := Options{URL: "sqlite:" + filepath.Join(dir, "journal.db")}
 	ctx := context.Background()
@@ -133,6 +134,7 @@ func TestBackupOffline(t *testing.T) {
 }
 
 func TestBackupOfPostgres(t *testing.T) {
+	t.Parallel()
 	onPostgres(t, func(t *testing.T, url string) {
 		s := open(t, Options{URL: url})
 		_, err := s.Backup(context.Background(), "anna", "/tmp/it's.dump")
@@ -154,6 +156,7 @@ func TestBackupOfPostgres(t *testing.T) {
 }
 
 func TestVacuum(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "journal.db")
 	o := Options{URL: "sqlite:" + path}

@@ -47,8 +47,8 @@ var postgresURL = sync.OnceValue(func() string {
 	return ""
 })
 
-// onEach runs the test on every engine, side by side: most of the time they wait
-// for a disk. fresh is the URL of a new journal.
+// onEach runs the test on every engine, beside the others: most of the time they wait
+// for a disk or for the database. url is that of a new journal.
 func onEach(t *testing.T, f func(t *testing.T, url string)) {
 	t.Run("memory", func(t *testing.T) { t.Parallel(); f(t, "memory:") })
 	onDurable(t, f)
@@ -56,6 +56,7 @@ func onEach(t *testing.T, f func(t *testing.T, url string)) {
 
 // onDurable leaves the memory out.
 func onDurable(t *testing.T, f func(t *testing.T, url string)) {
+	t.Parallel()
 	t.Run("sqlite", func(t *testing.T) { t.Parallel(); f(t, sqliteURL(t)) })
 	onPostgres(t, func(t *testing.T, url string) { t.Parallel(); f(t, url) })
 }

@@ -27,6 +27,7 @@ func nameURL(t *testing.T, raw string) (string, string) {
 }
 
 func TestPostgresConnectionKilled(t *testing.T) {
+	t.Parallel()
 	onPostgres(t, func(t *testing.T, raw string) {
 		url, name := nameURL(t, raw)
 		s := open(t, Options{URL: url})
@@ -243,6 +244,7 @@ func TestPostgresLease(t *testing.T) {
 
 // TestPostgresHangs: a database that does not answer hangs no caller.
 func TestPostgresHangs(t *testing.T) {
+	t.Parallel()
 	onPostgres(t, func(t *testing.T, raw string) {
 		p := newProxy(t, host(raw))
 		short := usual
@@ -305,6 +307,7 @@ func count(t *testing.T, raw, text string, args ...any) (n int) {
 // TestPostgresLateBatch: what arrives after its caller was told that it failed is
 // not written any more.
 func TestPostgresLateBatch(t *testing.T) {
+	t.Parallel()
 	onPostgres(t, func(t *testing.T, raw string) {
 		t.Parallel()
 		p := newProxy(t, host(raw))
@@ -331,6 +334,7 @@ func TestPostgresLateBatch(t *testing.T) {
 
 // TestPostgresLateCommit: the same of a script, which has a connection of its own.
 func TestPostgresLateCommit(t *testing.T) {
+	t.Parallel()
 	onPostgres(t, func(t *testing.T, raw string) {
 		t.Parallel()
 		p := newProxy(t, host(raw))
@@ -376,6 +380,7 @@ func TestPostgresLateCommit(t *testing.T) {
 
 // TestPostgresConfirmationLost: what was written is known to be.
 func TestPostgresConfirmationLost(t *testing.T) {
+	t.Parallel()
 	for _, key := range []string{"", "key"} {
 		onPostgres(t, func(t *testing.T, raw string) {
 			t.Parallel()
@@ -443,6 +448,7 @@ func holdCommits(raw string) string {
 // TestPostgresUnsure: what could not be found out in time is said to be unsure, and
 // taken back.
 func TestPostgresUnsure(t *testing.T) {
+	t.Parallel()
 	onPostgres(t, func(t *testing.T, raw string) {
 		t.Parallel()
 		p := newProxy(t, host(raw))

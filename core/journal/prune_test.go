@@ -330,6 +330,7 @@ func TestPruneEvents(t *testing.T) {
 
 // What is open stays, and is found again when it has ended.
 func TestPruneWaitsForTheOpen(t *testing.T) {
+	t.Parallel()
 	blocks := dead
 	blocks.Blocks = true
 	for name, set := range map[string]core.Settlement{"waiting": waiting(time.Hour), "blocking": blocks} {
@@ -435,6 +436,7 @@ func TestPruneMany(t *testing.T) {
 
 // Two nodes prune the same: each event once.
 func TestPruneOnTwoNodes(t *testing.T) {
+	t.Parallel()
 	onPostgres(t, func(t *testing.T, url string) {
 		a, b := open(t, Options{URL: url}), open(t, Options{URL: url})
 		const n = 2 * pruneBatch
@@ -467,6 +469,7 @@ func TestPruneOnTwoNodes(t *testing.T) {
 
 // What was pruned is not in the file any more, also where its place is free.
 func TestPrunedIsOverwritten(t *testing.T) {
+	t.Parallel()
 	url := sqliteURL(t)
 	s := open(t, Options{URL: url})
 	const words = "Jane Doe was here"
