@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"log"
 	"os"
 	"strings"
 	"testing"
@@ -19,10 +20,21 @@ func TestMain(m *testing.M) {
 		runPlugin(os.Args[2])
 		return
 	}
+	temp, err := os.MkdirTemp("", "conformance-") // for what killed plugins leave
+	if err == nil {
+		err = os.Setenv("TMPDIR", temp)
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
 	goleak.VerifyTestMain(m,
 		// go-plugin leaves its broker to end by itself once the process is gone.
 		goleak.IgnoreAnyFunction("github.com/hashicorp/go-plugin.(*GRPCBroker).Run"),
 		goleak.IgnoreAnyFunction("github.com/hashicorp/go-plugin.(*gRPCBrokerClientImpl).StartStream"),
+		goleak.Cleanup(func(code int) {
+			_ = os.RemoveAll(temp)
+			os.Exit(code)
+		}),
 	)
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -66,7 +67,7 @@ func (k *link) wrongBefore(ctx context.Context, one *line) (r transport.Receipt,
 			return transport.Failed(transport.None, transport.Timeout, ""), true
 		}
 	case "never recovers":
-		return transport.Failed(transport.None, transport.ConnectionRefused, ""), k.worked && k.failed && !strings.Contains(one.Payload, `"restart"`)
+		return transport.Failed(transport.None, transport.ConnectionRefused, ""), k.worked && k.failed && strings.Contains(one.Payload, `"up"`)
 	case "loses":
 		return done, strings.Contains(one.Payload, "ünïcode")
 	case "takes equal payloads for one":
@@ -227,34 +228,19 @@ func TestWrongTransportsFail(t *testing.T) {
 	} {
 		found[tt.check] = true
 		t.Run(tt.way+"/"+tt.fault, func(t *testing.T) {
+			t.Parallel() // most of it is waiting
 			s := subject(tt.fault)
 			if tt.way == process {
-				t.Setenv("TMPDIR", t.TempDir())
 				s.New, s.Command = nil, []string{exe, "plugin", tt.fault}
 			}
-			report := &Report{}
-			for _, w := range ways {
-				if w.name == tt.way {
-					report.run(t.Context(), s, w, quick(s, w), nil)
+			// A fault is found each time; on a busy machine a deadline may be missed too.
+			for try := 1; ; try++ {
+				failed := failures(t, s, tt.way)
+				if slices.Equal(slices.Sorted(maps.Keys(failed)), []string{tt.check}) {
+					return
 				}
-			}
-			var failed []string
-			for _, r := range report.Results {
-				if r.Outcome == Failed {
-					failed = append(failed, r.Check)
-				}
-				for _, text := range append(slices.Clone(r.Failures), r.Notes...) {
-					if strings.Contains(text, lineSecret) || strings.Contains(text, hidden) {
-						t.Errorf("the report holds a secret: %s", r.Check)
-					}
-				}
-			}
-			if !slices.Equal(failed, []string{tt.check}) {
-				t.Errorf("found by %q, want %q alone", failed, tt.check)
-				for _, r := range report.Results {
-					if r.Outcome == Failed {
-						t.Logf("%s: %s: %q", r.Way, r.Check, r.Failures)
-					}
+				if late := failed[endsAtDeadline]; try == 3 || late == nil || tt.check == endsAtDeadline {
+					t.Fatalf("found by %q, want %q alone", failed, tt.check)
 				}
 			}
 		})
@@ -264,6 +250,30 @@ func TestWrongTransportsFail(t *testing.T) {
 			t.Errorf("no wrong plugin proves that %q can fail", c.name)
 		}
 	}
+}
+
+const endsAtDeadline = "ends at the deadline"
+
+// failures runs the suite one way: what each check has found.
+func failures(t *testing.T, s Subject, name string) map[string][]string {
+	report := &Report{}
+	for _, w := range ways {
+		if w.name == name {
+			report.run(t.Context(), s, w, quick(s, w), nil)
+		}
+	}
+	failed := map[string][]string{}
+	for _, r := range report.Results {
+		if r.Outcome == Failed {
+			failed[r.Check] = r.Failures
+		}
+		for _, text := range append(slices.Clone(r.Failures), r.Notes...) {
+			if strings.Contains(text, lineSecret) || strings.Contains(text, hidden) {
+				t.Errorf("the report holds a secret: %s", r.Check)
+			}
+		}
+	}
+	return failed
 }
 
 // quick leaves out, of a process, what the other two ways have checked: each check
