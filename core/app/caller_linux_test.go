@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hookline/hookline/plugins/target/targettest"
 	"github.com/hookline/hookline/plugins/transport"
 )
 
@@ -83,7 +84,7 @@ func TestChallengeFirstWithExpect(t *testing.T) {
 // A connection serves many events, also after one that was refused or failed.
 func TestKeepAlive(t *testing.T) {
 	ehr := newTarget(t, nil)
-	d := start(t, preamble+route("ehr", ehr.url, `forms = ["319"]`, "")+route("down", "http://"+downAddr(t), `forms = ["down"]`, ""))
+	d := start(t, preamble+route("ehr", ehr.url, `forms = ["319"]`, "")+route("down", "http://"+targettest.ClosedAddr(t), `forms = ["down"]`, ""))
 	c, err := net.Dial("tcp", d.app.Addrs()[0].String())
 	if err != nil {
 		t.Fatal(err)

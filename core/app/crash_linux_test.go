@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/hookline/hookline/core"
+	"github.com/hookline/hookline/plugins/target/targettest"
 	"github.com/hookline/hookline/plugins/transport"
 )
 
@@ -277,7 +278,7 @@ func TestFailuresLeaveNothingBehind(t *testing.T) {
 	const few = "max_idle = 4" // connections that are kept for use would look like a leak
 	kinds := []string{"refused", "500", "reset", "timeout"}
 	d := start(t, preamble+
-		route("refused", "http://"+downAddr(t), `forms = ["refused"]`, few)+
+		route("refused", "http://"+targettest.ClosedAddr(t), `forms = ["refused"]`, few)+
 		route("e500", newTarget(t, status(500)).url, `forms = ["500"]`, few)+
 		route("reset", reset, `forms = ["reset"]`, few)+
 		route("timeout", hang.url, "forms = [\"timeout\"]\ntimeout = \"20ms\"", few))

@@ -106,7 +106,11 @@ func TestEnrichFails(t *testing.T) {
 			api, table := newAPI(t)
 			api.Fail(fault)
 			ehr := newTarget(t, nil)
-			d := start(t, preamble+table+"timeout = \"100ms\"\n"+route("ehr", ehr.url, enriching, ""), site)
+			timeout := "2s"
+			if fault == standin.Slow {
+				timeout = "100ms"
+			}
+			d := start(t, preamble+table+"timeout = \""+timeout+"\"\n"+route("ehr", ehr.url, enriching, ""), site)
 			a := d.update("319", core.EnrichFailed)
 			if a.status != http.StatusBadGateway || a.Step != core.StepEnrich || a.Fault != core.FaultTarget {
 				t.Errorf("%d %s", a.status, a.body)

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/hookline/hookline/core"
+	"github.com/hookline/hookline/plugins/target/targettest"
 	"github.com/hookline/hookline/plugins/transport"
 )
 
@@ -126,7 +127,7 @@ func TestFailingTargets(t *testing.T) {
 		status                    int
 		fault                     core.Fault
 	}{
-		{name: "down", url: "http://" + downAddr(t), code: transport.ConnectionRefused, status: 502},
+		{name: "down", url: "http://" + targettest.ClosedAddr(t), code: transport.ConnectionRefused, status: 502},
 		{name: "reset", url: reset, code: transport.ConnectionReset, status: 502},
 		{name: "hangs", url: hang.url, more: `timeout = "300ms"`, code: transport.Timeout, status: 504},
 		{name: "s301", url: newTarget(t, status(301, "Location", "http://127.0.0.1:1/")).url, code: transport.RedirectRefused, status: 502},

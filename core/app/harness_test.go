@@ -523,17 +523,6 @@ func (g *gate) await(t testing.TB) {
 	}
 }
 
-// downAddr is a port that refuses connections.
-func downAddr(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
-}
-
 // route is a route and its transport of the same name. more follows in the
 // route's table, settings in that of the transport's settings.
 func route(name, url, more, settings string) string {

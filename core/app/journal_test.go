@@ -17,6 +17,7 @@ import (
 
 	"github.com/hookline/hookline/core"
 	"github.com/hookline/hookline/core/journal"
+	"github.com/hookline/hookline/plugins/target/targettest"
 	"github.com/hookline/hookline/plugins/transport"
 )
 
@@ -62,7 +63,7 @@ type outage struct {
 
 func newOutage(t testing.TB) *outage {
 	t.Helper()
-	o := &outage{target: &target{}, addr: downAddr(t)}
+	o := &outage{target: &target{}, addr: targettest.ClosedAddr(t)}
 	o.url = "http://" + o.addr
 	o.up = func() {
 		l, err := net.Listen("tcp", o.addr)

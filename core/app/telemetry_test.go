@@ -25,6 +25,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/hookline/hookline/core"
+	"github.com/hookline/hookline/plugins/target/targettest"
 	"github.com/hookline/hookline/plugins/transport"
 )
 
@@ -69,7 +70,7 @@ func (d *daemon) untilScraped(what string, ok func(map[string]float64) bool) (go
 
 func TestMetrics(t *testing.T) {
 	ehr := newTarget(t, func(_ int, w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "Reply-of-a-target") })
-	lab := route("lab", "http://"+downAddr(t), "forms = [\"2\"]\nretry = { initial = \"1h\", max = \"1h\" }", "")
+	lab := route("lab", "http://"+targettest.ClosedAddr(t), "forms = [\"2\"]\nretry = { initial = \"1h\", max = \"1h\" }", "")
 	toml := preamble + "reply = \"ehr\"\n" + adminSocket +
 		route("ehr", ehr.url, "forms = [\"1\"]\ntransform = \"shape.js\"", basicAuth)
 	d := start(t, toml+lab, files{"shape.js": "export default (event) => ({ subject: event.subject })"})
@@ -319,7 +320,7 @@ func TestCollectorAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close() // it is never accepted from
-	for name, url := range map[string]string{"silent": "http://" + l.Addr().String(), "refusing": "http://" + downAddr(t)} {
+	for name, url := range map[string]string{"silent": "http://" + l.Addr().String(), "refusing": "http://" + targettest.ClosedAddr(t)} {
 		t.Run(name, func(t *testing.T) {
 			ehr := newTarget(t, nil)
 			d := start(t, preamble+fmt.Sprintf("[telemetry]\notlp = %q\n", url)+route("ehr", ehr.url, "", ""))

@@ -27,7 +27,7 @@ func TestMLLPTransport(t *testing.T) {
 	if python == "" {
 		targettest.Missing(t, "an MLLP receiver", "apt-get install python3-hl7")
 	}
-	dir, address := t.TempDir(), downAddr(t)
+	dir, address := t.TempDir(), targettest.ClosedAddr(t)
 	_, port, _ := net.SplitHostPort(address)
 	cmd := exec.Command(python, filepath.Join("..", "..", "plugins", "mllp", "testdata", "receiver.py"), port, dir, "1000000")
 	cmd.Stderr = os.Stderr

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hookline/hookline/plugins/target/targettest"
 	"github.com/hookline/hookline/plugins/transport"
 )
 
@@ -39,7 +40,7 @@ const lineSecret = "correct-horse-battery"
 
 func newLines(dedup bool) func(testing.TB) Target {
 	return func(tb testing.TB) Target {
-		l := &lines{tb: tb, address: "127.0.0.1:0", open: map[net.Conn]bool{}, seen: map[string]bool{}, dedup: dedup}
+		l := &lines{tb: tb, address: targettest.ClosedAddr(tb), open: map[net.Conn]bool{}, seen: map[string]bool{}, dedup: dedup}
 		l.Set(Up)
 		tb.Cleanup(func() { l.Set(Down); l.serving.Wait() })
 		return l

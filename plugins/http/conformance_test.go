@@ -11,6 +11,7 @@ import (
 
 	"github.com/hookline/hookline/plugins/conformance"
 	"github.com/hookline/hookline/plugins/http"
+	"github.com/hookline/hookline/plugins/target/targettest"
 	"github.com/hookline/hookline/plugins/transport"
 )
 
@@ -51,7 +52,7 @@ type system struct {
 }
 
 func newSystem(tb testing.TB) conformance.Target {
-	s := &system{tb: tb, address: "127.0.0.1:0", hanging: make(chan struct{})}
+	s := &system{tb: tb, address: targettest.ClosedAddr(tb), hanging: make(chan struct{})}
 	s.Set(conformance.Up)
 	tb.Cleanup(func() {
 		close(s.hanging)

@@ -5,6 +5,8 @@ import (
 	"net"
 	"sync"
 	"testing"
+
+	"github.com/hookline/hookline/plugins/target/targettest"
 )
 
 // proxy stands between the transport and a server, and keeps its port while it is down.
@@ -22,7 +24,7 @@ type proxy struct {
 }
 
 func newProxy(tb testing.TB, target string) *proxy {
-	p := &proxy{tb: tb, target: target, address: "127.0.0.1:0", conns: map[net.Conn]bool{}}
+	p := &proxy{tb: tb, target: target, address: targettest.ClosedAddr(tb), conns: map[net.Conn]bool{}}
 	p.up()
 	tb.Cleanup(func() { p.down(); p.wg.Wait() })
 	return p

@@ -23,6 +23,8 @@ import (
 
 	"github.com/hookline/hookline/core/app"
 	"github.com/hookline/hookline/core/config"
+
+	"github.com/hookline/hookline/plugins/target/targettest"
 )
 
 // runDaemon is Hookline in a process of its own. It prints a line when it serves.
@@ -127,7 +129,7 @@ type daemon struct {
 }
 
 func newDaemon(r *round, n int) *daemon {
-	d := &daemon{r: r, n: n, addr: freeAddr(r.t), url: r.journal, serving: make(chan struct{}), down: time.Now()}
+	d := &daemon{r: r, n: n, addr: targettest.ClosedAddr(r.t), url: r.journal, serving: make(chan struct{}), down: time.Now()}
 	d.dir = filepath.Join(r.dir, strconv.Itoa(n))
 	if strings.HasPrefix(d.url, "postgres") {
 		d.proxy, d.url = newProxy(r, d.url, r.random("proxy "+strconv.Itoa(n)))

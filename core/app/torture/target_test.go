@@ -16,6 +16,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/hookline/hookline/plugins/target/targettest"
 )
 
 // fault is what the target does to a request.
@@ -72,7 +74,7 @@ type target struct {
 
 func newTarget(t *testing.T, random *rand.Rand) *target {
 	t.Helper()
-	s := &target{t: t, random: random, addr: freeAddr(t), conns: map[*net.TCPConn]struct{}{}}
+	s := &target{t: t, random: random, addr: targettest.ClosedAddr(t), conns: map[*net.TCPConn]struct{}{}}
 	s.listen()
 	return s
 }
@@ -297,19 +299,4 @@ func pause(ctx context.Context, d time.Duration) bool {
 	case <-ctx.Done():
 		return false
 	}
-}
-
-// freeAddr is a port below those that the system gives to clients, of which one
-// could take it while nobody listens.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	for range 200 {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 12000+rand.IntN(18000)))
-		if err == nil {
-			defer func() { _ = l.Close() }()
-			return l.Addr().String()
-		}
-	}
-	t.Fatal("there is no free port")
-	return ""
 }

@@ -22,7 +22,7 @@ type Proxy struct {
 
 // NewProxy forwards to the server at addr until the test's end.
 func NewProxy(tb testing.TB, addr string) *Proxy {
-	p := &Proxy{Addr: "127.0.0.1:0", tb: tb, server: addr, mute: make(chan struct{}), open: map[net.Conn]bool{}}
+	p := &Proxy{Addr: ClosedAddr(tb), tb: tb, server: addr, mute: make(chan struct{}), open: map[net.Conn]bool{}}
 	close(p.mute)
 	p.Up()
 	tb.Cleanup(func() {
@@ -45,7 +45,7 @@ func (p *Proxy) Up() {
 		p.tb.Errorf("the proxy cannot listen again: %v", err)
 		return
 	}
-	p.l, p.Addr = l, l.Addr().String()
+	p.l = l
 	p.working.Go(func() {
 		for {
 			c, err := l.Accept()
