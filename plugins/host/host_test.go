@@ -25,6 +25,7 @@ import (
 
 	"github.com/hookline/hookline/plugins"
 	"github.com/hookline/hookline/plugins/host"
+	"github.com/hookline/hookline/plugins/target/targettest"
 	"github.com/hookline/hookline/plugins/transport"
 )
 
@@ -499,7 +500,9 @@ func TestFrozenChild(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	signal(t, tr.Status().PID, syscall.SIGSTOP)
+	if err := targettest.Freeze(tr.Status().PID); err != nil {
+		t.Fatal(err)
+	}
 	if r := deliver(t, tr, "x", 100*time.Millisecond); r.Code != transport.Timeout || r.Effect != transport.Unknown {
 		t.Errorf("receipt %+v", r)
 	}

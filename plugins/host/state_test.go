@@ -16,6 +16,7 @@ import (
 
 	"github.com/hookline/hookline/plugins"
 	"github.com/hookline/hookline/plugins/host"
+	"github.com/hookline/hookline/plugins/target/targettest"
 	"github.com/hookline/hookline/plugins/transport"
 )
 
@@ -68,7 +69,9 @@ func TestFrozenChildIsReplaced(t *testing.T) {
 	}
 	defer tr.Stop()
 	frozen := tr.Status().PID
-	signal(t, frozen, syscall.SIGSTOP)
+	if err := targettest.Freeze(frozen); err != nil {
+		t.Fatal(err)
+	}
 	now := await(t, tr, "another takes its place", func(s host.Status) bool { return s.PID != 0 && s.PID != frozen })
 	if !strings.Contains(now.LastEnd, "did not answer") {
 		t.Errorf("it ended because %q", now.LastEnd)

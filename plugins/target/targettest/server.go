@@ -114,14 +114,28 @@ func (s *Server) Freeze() {
 // await returns once all threads of the server and its children are dead or in one of
 // the states, as /proc has them.
 func (s *Server) await(states string) {
-	group := strconv.Itoa(s.cmd.Process.Pid)
+	await("/proc/[0-9]*/task/[0-9]*/stat", strconv.Itoa(s.cmd.Process.Pid), states)
+}
+
+// Freeze stops one process, and returns once it stands still.
+func Freeze(pid int) error {
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		return err
+	}
+	await(fmt.Sprintf("/proc/%d/task/[0-9]*/stat", pid), "", "T")
+	return nil
+}
+
+// await looks at the threads whose files match the pattern, and at those of the group
+// if it is not "".
+func await(pattern, group, states string) {
 	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) { // a pace for the loop
-		threads, _ := filepath.Glob("/proc/[0-9]*/task/[0-9]*/stat")
+		threads, _ := filepath.Glob(pattern)
 		if !slices.ContainsFunc(threads, func(file string) bool {
 			text, _ := os.ReadFile(file)
 			// pid (name) state parent group ..., and the name may have anything in it.
 			f := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
-			return len(f) > 2 && f[2] == group && !strings.Contains("ZX"+states, f[0])
+			return len(f) > 2 && (group == "" || f[2] == group) && !strings.Contains("ZX"+states, f[0])
 		}) {
 			return
 		}
