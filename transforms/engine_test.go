@@ -158,7 +158,7 @@ const busy = `export default (event, ctx) => {
 
 func TestKilledProcessRunsItAgain(t *testing.T) {
 	e := start(t, nil)
-	tr := compile(t, e, busy, 10*time.Second)
+	tr := compile(t, e, strings.Replace(busy, "60000", "1000000", 1), 10*time.Second) // still running when it is killed
 	quick := compile(t, e, `export default () => 1;`, 10*time.Second)
 	id := func(i int) string { return fmt.Sprintf("%s-%d", delivery, i) }
 	const n = 8
