@@ -30,10 +30,10 @@ func wantTimeout(t *testing.T, err error, setting string) *core.ScriptError {
 	return script
 }
 
-// quickest runs f until it was within the bound, five times at most, each after ready:
+// quickest runs f until it was within the bound, ten times at most, each after ready:
 // what does not heed a deadline is late each time, a busy machine is not.
 func quickest(bound time.Duration, ready func(), f func() error) (took time.Duration, err error) {
-	for range 5 {
+	for range 10 {
 		ready()
 		before := time.Now()
 		err = f()
