@@ -8,8 +8,8 @@ GOLANGCI := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.
 # its memory outside of Go's; the arithmetic of the curves that go-plugin's certificates
 # are on, and bcrypt's; and goja, whose runtimes are each of one goroutine at a time, by
 # code that it does look into. It is others' code that starts no goroutine; watched, it
-# took most of the tests' time and made a script's limit six times as long. To look into
-# it all the same: make test UNWATCHED=
+# took three of five seconds in the tests of core/app, and a script's limit had to be six
+# times as long. To look into it all the same: make test UNWATCHED=
 UNWATCHED := github.com/dop251/goja/... modernc.org/sqlite/lib modernc.org/libc modernc.org/memory crypto/internal/fips140/nistec/... golang.org/x/crypto/blowfish
 
 # -race needs cgo, and that a C compiler.
@@ -31,19 +31,26 @@ demo: ## see it work, without any set-up
 build: ## bin/hookline
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/hookline ./cmd/hookline
 
-# These measure deadlines: no more at once than there are processors. What heeds a
-# deadline is in time at one try of several, also beside another.
-TIMED := ./core/app ./core/ingest ./plugins/amqp ./plugins/conformance ./plugins/file ./plugins/host ./plugins/http ./plugins/mllp ./plugins/mqtt ./plugins/nats ./plugins/smtp ./plugins/sql ./transforms
+PROCESSORS := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 
-# Most of the others wait for something, so that more run at once. The longest begin.
-LONGEST := ./core/app/torture ./cmd/bench ./core/journal ./cmd/hookline
+# Most tests wait for something, so more packages run at once than there are processors,
+# those that take longest first. These measure deadlines, and get more room: what heeds a
+# deadline is in time at one try of several, also with others beside it.
+TIMED := ./core/app ./plugins/sql ./plugins/conformance ./transforms ./plugins/amqp ./plugins/smtp ./plugins/mqtt ./plugins/mllp ./plugins/file ./plugins/nats ./plugins/http ./plugins/host ./core/ingest
+LONGEST := ./core/app/torture ./core/journal ./cmd/bench ./cmd/hookline
 
 test: ## all tests
 ifeq ($(RACE),)
 	@echo '!!! No C compiler: the tests run WITHOUT the race detector. Install gcc or clang to have it.'
 endif
-	go test $(RACE) -p 4 -parallel 8 -timeout 10m $(TESTFLAGS) $(LONGEST) $$(go list ./... | grep -vxF "$$(go list $(TIMED))")
-	go test $(RACE) -timeout 10m $(TESTFLAGS) $(TIMED)
+	go test $(RACE) -p $$((2 * $(PROCESSORS))) -parallel 8 -timeout 10m $(TESTFLAGS) $(LONGEST) $$(go list ./... | grep -vxF "$$(go list $(TIMED))")
+	@$(MAKE) --no-print-directory -j2 test-timed test-examples
+
+.PHONY: test-timed test-examples
+test-timed:
+	go test $(RACE) -p $$(($(PROCESSORS) + 1)) -timeout 10m $(TESTFLAGS) $(TIMED)
+
+test-examples:
 	@set -e; for m in $(EXAMPLES); do echo "cd $$m && go test ./..."; (cd $$m && go vet ./... && go test $(RACE) $(TESTFLAGS) ./...); done
 
 # v1.binpb is the plugin contract as it was frozen: what vendors have built on.

@@ -114,9 +114,10 @@ func TestHostile(t *testing.T) {
 				bound *= 2 // once more, alone
 			}
 			restarts := e.Status().Restarts
-			took, err := quickest(bound, func() error {
+			took, err := quickest(bound, func() {
 				_, _ = e.Release(t.Context(), bad.Name())
 				restarts = e.Status().Restarts
+			}, func() error {
 				_, err := bad.Transform(t.Context(), event(update), route, delivery, nil)
 				return err
 			})

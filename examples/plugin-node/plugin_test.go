@@ -40,6 +40,7 @@ func TestConformance(t *testing.T) {
 	command := installed(t)
 	for name, noMTLS := range map[string]bool{"AutoMTLS": false, "mtls = false": true} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			conformance.Test(t, conformance.Subject{
 				Command: []string{command},
 				NoMTLS:  noMTLS,

@@ -25,17 +25,21 @@ var queueID = regexp.MustCompile(`(?m)^\s+by mail\.hookline\.test \(Postfix\).* 
 // Mails waits until all mail that was confirmed has been delivered, and reads the
 // mailbox of "in-NAME@hookline.test" in the order in which it came.
 func (s *Server) Mails(name string) ([]Mail, error) {
-	for end := time.Now().Add(patient); ; time.Sleep(10 * time.Millisecond) { // a pace for the loop
+	// Postfix moves mail from folder to folder, also to one that has just been looked at:
+	// nothing waits if that is seen twice.
+	end := time.Now().Add(patient)
+	for empty := 0; empty < 2; time.Sleep(10 * time.Millisecond) { // a pace for the loop
 		file, err := s.queued()
-		if err != nil {
+		switch {
+		case err != nil:
 			return nil, err
-		}
-		if file == "" {
-			break
-		}
-		if time.Now().After(end) {
+		case file == "":
+			empty++
+			continue
+		case time.Now().After(end):
 			return nil, fmt.Errorf("the Postfix in %s does not deliver %s: %s", s.dir, file, s.Log())
 		}
+		empty = 0
 	}
 	var out []Mail
 	// One file for each recipient, all in one folder: Postfix does not let a pattern
