@@ -122,7 +122,7 @@ func TestOutage(t *testing.T) {
 	contains(t, "the answer", first.Detail, "Target ehr has not confirmed it: it cannot be reached. Hookline keeps trying; please do not enter it again. Reference "+first.Ref)
 	for n := 2; n <= 5; n++ {
 		a := d.send(call{body: save("1", n)})
-		if a.status != http.StatusAccepted || a.took > 100*time.Millisecond {
+		if a.status != http.StatusAccepted || a.took > time.Second { // to wait for the first would take until the hook's timeout, 5 s
 			t.Errorf("save %d behind a failed one: %d after %v, %s", n, a.status, a.took, a.body)
 		}
 	}

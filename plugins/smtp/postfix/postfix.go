@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"text/template"
 	"time"
+
+	"github.com/hookline/hookline/plugins/target/targettest"
 )
 
 // Install says how to get what [Start] needs.
@@ -101,12 +103,8 @@ func Start(o Options) (s *Server, err error) {
 var ErrMissing = errors.New("no Postfix")
 
 func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String(), nil
+	port, err := targettest.FreePort()
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), err
 }
 
 // layOut makes the files as `postfix set-permissions` would.
