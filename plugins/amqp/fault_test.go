@@ -18,6 +18,7 @@ import (
 func TestBrokerKilled(t *testing.T) {
 	n := broker(t)
 	q := n.queue(t, nil)
+	n.Sync(t)
 	tr := configured(t, n.settings(obj{"routing_key": q}))
 	const callers, each = 8, 40
 	var delivered atomic.Int64

@@ -128,3 +128,10 @@ func (n *RabbitMQ) Control(tb testing.TB, args ...string) {
 		tb.Fatalf("rabbitmqctl %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
 }
+
+// Sync has the node's tables on the disk: for two seconds it keeps what is declared in
+// its own memory, and a kill loses it.
+func (n *RabbitMQ) Sync(tb testing.TB) {
+	tb.Helper()
+	n.Control(tb, "eval", "mnesia:sync_log().")
+}
