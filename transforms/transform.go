@@ -135,7 +135,7 @@ func (t *Transform) Transform(ctx context.Context, ev *core.Event, route *core.R
 			client.condemned.Store(true)
 			t.engine.process.Kill(client)
 			return core.Shaped{}, blameless(t.expired(ctx, route, "", "the script process did not answer in time"))
-		case lost(err) && alone:
+		case lost(err) && alone && !client.condemned.Load(): // else it was killed for another
 			t.struck(client, w, "its process ended while nothing else ran in it")
 			return core.Shaped{}, failed("", "the script ended its process: it took more memory than the system gives, or built-in functions called each other without end")
 		case lost(err) && attempt < maxReruns:
