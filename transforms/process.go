@@ -30,6 +30,11 @@ const methodTrialKit = "trialkit.get"
 // answer, so that the host knows whose fault it is if the process ends.
 const methodAlone = "alone"
 
+// methodOver says that such a run has nothing left to do but to answer. It waits for
+// the reply too: what the next run does to the process could keep its answer from
+// arriving, and it would be blamed.
+const methodOver = "over"
+
 // running is one life of the script process, with the runs that are in it.
 type running struct {
 	rpc      pb.TransformServiceClient
@@ -50,7 +55,7 @@ type flight struct {
 	ctx    context.Context    // of host calls, nil until there is one: it ends with the run
 	cancel context.CancelFunc // of that; both are guarded by running.mu
 	hook   string
-	alone  atomic.Bool // it has begun, and no other run is on
+	alone  atomic.Bool // it is on, and no other run
 }
 
 // open begins the stream of a new process.
@@ -130,9 +135,10 @@ func (p *running) aside(in *pb.StreamResponse) bool {
 	}
 	ctx := f.ctx
 	p.mu.Unlock()
-	if call.GetMethod() == methodAlone {
-		f.alone.Store(true)
-	} else {
+	switch call.GetMethod() {
+	case methodAlone, methodOver:
+		f.alone.Store(call.GetMethod() == methodAlone)
+	default:
 		p.pipe.Extend(in.GetRun(), f.end.Add(grace)) // it is alive and waits for the host
 	}
 	go p.serve(ctx, f.hook, in.GetRun(), call) // it ends with ctx
@@ -157,7 +163,7 @@ func (p *running) serve(ctx context.Context, hook string, run uint64, call *pb.H
 
 func (p *running) ask(ctx context.Context, hook string, call *pb.HostCall) ([]byte, *pb.CallFailure) {
 	switch {
-	case call.GetMethod() == methodAlone:
+	case call.GetMethod() == methodAlone, call.GetMethod() == methodOver:
 		return nil, nil
 	case call.GetMethod() != methodTrialKit:
 		return nil, &pb.CallFailure{Code: "unknown", Text: "the host does not know the call " + call.GetMethod()}

@@ -179,7 +179,11 @@ func (j *job) run() bool {
 			return true
 		}
 	}
-	j.answer(j.outcome())
+	out := j.outcome()
+	if j.req.GetAlone() {
+		_, _ = j.ask(methodOver, nil) // an error means that the time is over, or the stream
+	}
+	j.answer(out)
 	return !j.lost
 }
 

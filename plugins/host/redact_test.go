@@ -62,7 +62,7 @@ func TestNumbersOfTheEnvironment(t *testing.T) {
 		switch {
 		case good && err != nil:
 			t.Errorf("%s: %v", text, err)
-		case !good && (err == nil || !strings.Contains(err.Error(), "port: got string, want number")):
+		case !good && (err == nil || !strings.Contains(err.Error(), "port: must be a number")):
 			t.Errorf("%s: %v", text, err)
 		}
 	}
