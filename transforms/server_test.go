@@ -348,8 +348,8 @@ func TestQueue(t *testing.T) {
 	d := newDirect(t, nil)
 	load(t, d.server, "x", `export default () => 1;`)
 	load(t, d.server, "loop", `export default () => { for (;;) {} };`)
-	run := func(id string, timeout, budget time.Duration) *pb.RunResponse {
-		return d.run(t, &pb.RunRequest{ScriptId: id, Timeout: int64(timeout), Budget: int64(budget)})
+	run := func(id string, timeout, patience time.Duration) *pb.RunResponse {
+		return d.run(t, &pb.RunRequest{ScriptId: id, Timeout: int64(timeout), Patience: int64(patience), Budget: int64(time.Minute)})
 	}
 	var loops sync.WaitGroup
 	for range d.turns.total {
@@ -377,7 +377,7 @@ func (d direct) free() int {
 // TestStuck: the child itself notices a script that is stuck.
 func TestStuck(t *testing.T) {
 	d := newDirect(t, nil)
-	load(t, d.server, "x", "export default () => String(3n ** 8000000n).length;")
+	load(t, d.server, "x", "export default () => String(3n ** 20000000n).length;")
 	out := d.run(t, &pb.RunRequest{ScriptId: "x", Timeout: int64(time.Millisecond), Budget: int64(time.Second)})
 	if out.GetFailure().GetReason() != pb.Reason_REASON_STUCK {
 		t.Fatal(out)
