@@ -378,7 +378,7 @@ func (d direct) free() int {
 func TestStuck(t *testing.T) {
 	d := newDirect(t, nil)
 	load(t, d.server, "x", "export default () => String(3n ** 20000000n).length;")
-	out := d.run(t, &pb.RunRequest{ScriptId: "x", Timeout: int64(time.Millisecond), Budget: int64(time.Second)})
+	out := d.run(t, &pb.RunRequest{ScriptId: "x", Timeout: int64(100 * time.Millisecond), Budget: int64(10 * time.Second)})
 	if out.GetFailure().GetReason() != pb.Reason_REASON_STUCK {
 		t.Fatal(out)
 	}
