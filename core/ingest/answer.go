@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/http"
-	"strconv"
 	"sync"
-	"time"
 
 	"github.com/hookline/hookline/core"
 	"github.com/hookline/hookline/plugins/transport"
@@ -22,9 +20,6 @@ var (
 	retryAfter  = []string{"1"}
 	closing     = []string{"close"}
 )
-
-// restTimeout is how long a refused body may go on arriving.
-const restTimeout = 2 * time.Second
 
 // encoder writes JSON into its own buffer. They are pooled: at 20,000 answers a
 // second the buffers are most of the garbage.
@@ -77,13 +72,6 @@ func (c *call) write(status int, contentType []string, body []byte) {
 		h["Hookline-Event-Id"] = ids[0:1:1]
 		h["Hookline-Ref"] = ids[1:2:2]
 	}
-	if status == http.StatusNoContent {
-		body = nil // HTTP has no room for one
-	} else {
-		h["Content-Length"] = []string{strconv.Itoa(len(body))}
-	}
-	// Errors mean that the connection is gone, which the caller's watch tells.
-	_ = http.NewResponseController(c.w).SetWriteDeadline(time.Now().Add(writeTimeout))
 	c.answered = true
 	c.w.WriteHeader(status)
 	_, _ = c.w.Write(body)

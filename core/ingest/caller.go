@@ -38,7 +38,7 @@ func (s *Server) profile(c *caller, hook string, r *http.Request) {
 	if r.ContentLength < 0 {
 		body = "chunked"
 	}
-	s.log.LogAttrs(r.Context(), slog.LevelInfo, "first call of a hook",
+	s.log.LogAttrs(context.Background(), slog.LevelInfo, "first call of a hook",
 		slog.String("hook", hook), slog.String("remote", remote),
 		slog.String("method", r.Method), slog.String("proto", r.Proto),
 		slog.String("content_type", short(r.Header.Get("Content-Type"))),
@@ -100,8 +100,8 @@ func (s *Server) trusts(addr netip.Addr) bool {
 // lookEvery is how exactly it is known when a caller has hung up.
 const lookEvery = 20 * time.Millisecond
 
-// watches are the calls under way. One timer looks after them all: a function for
-// each, to be called when it is over, costs more than reading its event.
+// watches are the calls under way. One timer looks after them all: one for each would
+// cost more than reading its event.
 type watches struct {
 	noticed func() // for tests; nil: none
 
@@ -113,13 +113,13 @@ type watches struct {
 
 // watch notes when the caller of one hangs up.
 type watch struct {
-	ctx   context.Context
+	gone  func() bool
 	start time.Time
 	after time.Duration // start, 0 for not noticed; guarded by watches.mu
 }
 
-func (all *watches) begin(ctx context.Context, start time.Time) *watch {
-	w := &watch{ctx: ctx, start: start}
+func (all *watches) begin(gone func() bool, start time.Time) *watch {
+	w := &watch{gone: gone, start: start}
 	all.mu.Lock()
 	defer all.mu.Unlock()
 	if all.calls == nil {
@@ -138,9 +138,10 @@ func (all *watches) begin(ctx context.Context, start time.Time) *watch {
 func (all *watches) look() {
 	all.mu.Lock()
 	defer all.mu.Unlock()
+	now := time.Now()
 	for w := range all.calls {
-		if w.after == 0 && w.ctx.Err() != nil {
-			w.after = time.Since(w.start)
+		if w.after == 0 && now.Sub(w.start) >= lookEvery && w.gone() {
+			w.after = now.Sub(w.start)
 			if all.noticed != nil {
 				all.noticed()
 			}
@@ -151,17 +152,19 @@ func (all *watches) look() {
 	}
 }
 
-// end tells how long the caller waited if it did not wait for the answer.
+// end tells how long the caller waited if it did not wait for the answer. One that
+// hung up on an answer of the first milliseconds is not looked for: that costs a
+// system call, and whoever waits as long as a person does is looked after above.
 func (all *watches) end(w *watch) (waited time.Duration, gone bool) {
 	all.mu.Lock()
 	delete(all.calls, w)
 	waited = w.after
 	all.mu.Unlock()
-	if w.ctx.Err() == nil {
+	if waited > 0 {
+		return waited, true
+	}
+	if waited = time.Since(w.start); waited < lookEvery {
 		return 0, false
 	}
-	if waited == 0 { // it is gone so lately that it is not noted yet
-		waited = time.Since(w.start)
-	}
-	return waited, true
+	return waited, w.gone()
 }

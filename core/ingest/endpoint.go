@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,12 +13,13 @@ import (
 
 	"github.com/hookline/hookline/core"
 	"github.com/hookline/hookline/core/credential"
+	"github.com/hookline/hookline/core/http1"
 )
 
 // call is one request on its way to its answer.
 type call struct {
 	s     *Server
-	w     http.ResponseWriter
+	w     *http1.Response
 	r     *http.Request
 	start time.Time // when the headers had arrived: the event's receive time
 
@@ -34,7 +36,7 @@ type call struct {
 }
 
 // handle is the one way in, so that no panic drops a connection.
-func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
+func (s *Server) handle(w *http1.Response, r *http.Request) {
 	c := call{s: s, w: w, r: r, start: time.Now()}
 	defer func() {
 		if p := recover(); p != nil {
@@ -202,7 +204,7 @@ func (c *call) authenticate() *refusal {
 			hint: "send one Authorization header of the scheme Basic. " + hint(),
 		}
 	}
-	switch c.s.check(c.r.Context(), c.hook, email, password) {
+	switch c.s.check(context.Background(), c.hook, email, password) {
 	case credential.Right:
 		return nil
 	case credential.Busy:
@@ -222,7 +224,7 @@ func (c *call) authenticate() *refusal {
 // dispatch has the event delivered and gives the answer.
 func (c *call) dispatch(d Dispatcher, a core.Arrival) *refusal {
 	ev := c.ev
-	c.caller = c.s.watches.begin(c.r.Context(), c.start)
+	c.caller = c.s.watches.begin(c.w.Gone, c.start)
 	c.dispatched = true
 	result, err := d.Dispatch(a)
 	if err != nil {
@@ -268,7 +270,7 @@ func (c *call) log(a *core.Answer) {
 		level, msg = slog.LevelWarn, "event refused"
 	}
 	ev := c.ev
-	c.s.log.LogAttrs(c.r.Context(), level, msg, slog.String("code", string(a.Code)),
+	c.s.log.LogAttrs(context.Background(), level, msg, slog.String("code", string(a.Code)),
 		slog.String("event", ev.ID), slog.String("ref", ev.Ref), slog.String("hook", ev.Hook.Name),
 		slog.String("kind", string(ev.Kind)), slog.String("form", ev.FormID), slog.String("record", ev.TransID))
 }
@@ -278,7 +280,7 @@ func (c *call) logGone(waited time.Duration, a *core.Answer) {
 	if waited >= budget {
 		side = "after"
 	}
-	c.s.log.LogAttrs(c.r.Context(), slog.LevelWarn,
+	c.s.log.LogAttrs(context.Background(), slog.LevelWarn,
 		fmt.Sprintf("caller hung up after %s, %s the budget of %s", waited.Round(time.Millisecond), side, budget),
 		slog.String("event", c.ev.ID), slog.String("ref", c.ev.Ref), slog.String("hook", c.ev.Hook.Name),
 		slog.Duration("waited", waited), slog.Duration("budget", budget), slog.String("code", string(a.Code)),
@@ -291,7 +293,7 @@ func (c *call) refuse(f *refusal) {
 	if c.r.ContentLength != 0 && !c.reading {
 		// The server reads what is left of the body before it answers, to keep the
 		// connection. That must not take long.
-		_ = http.NewResponseController(c.w).SetReadDeadline(time.Now().Add(min(restTimeout, c.s.opts.BodyTimeout)))
+		c.w.SetReadDeadline(time.Now().Add(min(restTimeout, c.s.opts.BodyTimeout)))
 	}
 	h := c.w.Header()
 	switch f.code {
@@ -314,7 +316,7 @@ func (c *call) refuse(f *refusal) {
 	if f.quiet {
 		level = slog.LevelDebug
 	}
-	if !c.s.log.Enabled(c.r.Context(), level) {
+	if !c.s.log.Enabled(context.Background(), level) {
 		return
 	}
 	attrs := []slog.Attr{
@@ -327,7 +329,7 @@ func (c *call) refuse(f *refusal) {
 	if f.err != nil {
 		attrs = append(attrs, slog.Any("error", f.err))
 	}
-	c.s.log.LogAttrs(c.r.Context(), level, "request refused", attrs...)
+	c.s.log.LogAttrs(context.Background(), level, "request refused", attrs...)
 }
 
 // told has the answer counted.
@@ -373,7 +375,7 @@ func (c *call) broken(p any) {
 	if err, ok := p.(runtime.Error); ok {
 		what = err.Error()
 	}
-	c.s.log.LogAttrs(c.r.Context(), slog.LevelError, "a part of Hookline panicked",
+	c.s.log.LogAttrs(context.Background(), slog.LevelError, "a part of Hookline panicked",
 		slog.String("event", c.ev.ID), slog.String("ref", c.ev.Ref), slog.String("hook", c.name),
 		slog.String("panic", what), slog.String("stack", string(debug.Stack())))
 	defer func() { c.told(http.StatusInternalServerError, core.Internal) }()

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/hookline/hookline/core"
+	"github.com/hookline/hookline/core/http1"
 )
 
 // refusal is why a request is not taken. why completes the sentence for the
@@ -108,13 +109,11 @@ func callersKey(h http.Header) (string, *refusal) {
 
 // readBody returns the body's bytes as sent, within the server's limits of size
 // and time.
-func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, *refusal) {
+func (s *Server) readBody(w *http1.Response, r *http.Request) ([]byte, *refusal) {
 	if r.ContentLength == 0 {
 		return nil, nil
 	}
-	ctl := http.NewResponseController(w)
-	// An error here means that the connection is gone; reading will say so.
-	_ = ctl.SetReadDeadline(time.Now().Add(s.opts.BodyTimeout))
+	w.SetReadDeadline(time.Now().Add(s.opts.BodyTimeout))
 	var body []byte
 	var err error
 	if n := r.ContentLength; n > 0 {
@@ -123,11 +122,9 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, *refu
 		if err != nil {
 			return nil, s.unreadable(err, int64(n), r.ContentLength)
 		}
-	} else if body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, s.opts.MaxBody)); err != nil {
+	} else if body, err = io.ReadAll(http.MaxBytesReader(nil, r.Body, s.opts.MaxBody)); err != nil {
 		return nil, s.unreadable(err, int64(len(body)), -1)
 	}
-	// From here on the server reads to notice a hang-up: that has no deadline.
-	_ = ctl.SetReadDeadline(time.Time{})
 	return body, nil
 }
 

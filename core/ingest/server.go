@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/hookline/hookline/core"
 	"github.com/hookline/hookline/core/credential"
+	"github.com/hookline/hookline/core/http1"
 )
 
 // Dispatcher takes an event through its routes while the caller waits, and keeps
@@ -74,9 +74,10 @@ type Options struct {
 
 const (
 	maxHeaderBytes = 32 << 10
-	// writeTimeout is for an answer's bytes, from the moment it is known. A write
-	// timeout of the whole server would cut answers that take their budget.
+	// writeTimeout is for an answer's bytes, from the moment it is known.
 	writeTimeout = 30 * time.Second
+	// restTimeout is how long a refused body may go on arriving.
+	restTimeout = 2 * time.Second
 	// linger is how long a drain leaves idle connections open. A connection that is
 	// closed while a request is on its way costs its caller an error; one that is
 	// used within this time is told to close with its answer.
@@ -88,11 +89,10 @@ const (
 type Server struct {
 	opts    Options
 	log     *slog.Logger
-	http    *http.Server
+	http    *http1.Server
 	current atomic.Pointer[generation]
-	flight  *flight      // events under way, on whatever set
-	late    *flight      // events that came while draining: they are only queued
-	open    atomic.Int64 // connections
+	flight  *flight // events under way, on whatever set
+	late    *flight // events that came while draining: they are only queued
 	// overflow bounds the bodies that are read beyond MaxInFlight to be queued.
 	overflow chan struct{}
 
@@ -121,26 +121,10 @@ func New(o Options) *Server {
 		callers:   map[string]*caller{},
 		checker:   credential.NewChecker(),
 	}
-	// HTTP/1 only: it is what TrialKit and proxies speak to their upstreams, and
-	// every further protocol is something to attack.
-	var protocols http.Protocols
-	protocols.SetHTTP1(true)
-	s.http = &http.Server{
-		Handler:                      http.HandlerFunc(s.handle),
-		Protocols:                    &protocols,
-		ReadHeaderTimeout:            o.HeaderTimeout,
-		IdleTimeout:                  o.IdleTimeout,
-		MaxHeaderBytes:               maxHeaderBytes,
-		DisableGeneralOptionsHandler: true,
-		ErrorLog:                     slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
-		ConnState: func(_ net.Conn, state http.ConnState) {
-			switch state {
-			case http.StateNew:
-				s.open.Add(1)
-			case http.StateClosed, http.StateHijacked:
-				s.open.Add(-1)
-			}
-		},
+	s.http = &http1.Server{
+		Handler:       s.handle,
+		HeaderTimeout: o.HeaderTimeout, IdleTimeout: o.IdleTimeout, WriteTimeout: writeTimeout,
+		MaxHeader: maxHeaderBytes, Log: o.Log,
 	}
 	return s
 }
@@ -217,7 +201,7 @@ func (s *Server) Serve(l net.Listener) error {
 	s.mu.Lock()
 	delete(s.listeners, l)
 	s.mu.Unlock()
-	if s.draining.Load() || errors.Is(err, http.ErrServerClosed) {
+	if s.draining.Load() {
 		return nil
 	}
 	return fmt.Errorf("listening on %s ended: %w", l.Addr(), err)
@@ -237,15 +221,13 @@ func (s *Server) Drain(ctx context.Context) error {
 	s.mu.Unlock()
 	s.flight.retire()
 
-	// http.Server.Shutdown drops requests that arrive on idle connections, so it
-	// comes last.
+	// Shutdown drops requests that arrive on idle connections, so it comes last.
 	select {
 	case <-s.flight.idle:
 	case <-ctx.Done():
 	}
 	s.linger(ctx)
-	// An error before the time is over is about a listener that was closed already.
-	if err := s.http.Shutdown(ctx); err == nil || ctx.Err() == nil {
+	if err := s.http.Shutdown(ctx); err == nil {
 		s.late.retire()
 		<-s.late.idle // no connection is left that could bring one more
 		return nil
@@ -264,7 +246,7 @@ func (s *Server) linger(ctx context.Context) {
 	defer cancel()
 	look := time.NewTicker(5 * time.Millisecond)
 	defer look.Stop()
-	for s.open.Load() > 0 {
+	for s.http.Open() > 0 {
 		select {
 		case <-look.C:
 		case <-ctx.Done():
