@@ -1,8 +1,11 @@
 package core
 
 import (
+	"bytes"
+	"encoding/json"
 	"math"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 )
@@ -38,5 +41,28 @@ func TestNoPauseIsForEver(t *testing.T) {
 	}
 	if _, again := retry.pause(1, 3*24*time.Hour, math.MaxInt64); again {
 		t.Error("beyond max_age it is tried again")
+	}
+}
+
+// An answer is written as encoding/json would.
+func TestAnswerJSON(t *testing.T) {
+	full := Answer{
+		Type: "urn:hookline:problem:timeout", Title: "Protocol Error", Status: 504, Detail: `Your entry in "A <b> & c" é`,
+		Hint: "routes.ehr.timeout is 10s\\\x00\x7f\u2028\xff", Code: "timeout", Step: "transport", Fault: "target",
+		EventID: "1", Ref: "K7QF2M9X",
+	}
+	one := DeliveryReport{Route: "ehr", Transport: "x\n", Status: "delivered", Code: "delivered", Reason: "\t😀", Attempts: 2, DurationMS: -3}
+	answers := []Answer{{Deliveries: []DeliveryReport{}}, {Status: 200, Code: "delivered", Deliveries: []DeliveryReport{one, {}, one}}}
+	full.Deliveries = []DeliveryReport{one}
+	for _, a := range append(answers, full) {
+		var want bytes.Buffer
+		enc := json.NewEncoder(&want)
+		enc.SetEscapeHTML(false)
+		if err := enc.Encode(a); err != nil {
+			t.Fatal(err)
+		}
+		if got := string(a.AppendJSON([]byte("before "))); got != "before "+strings.TrimSuffix(want.String(), "\n") {
+			t.Errorf("got\n%s\nwant\n%s", got, want.String())
+		}
 	}
 }

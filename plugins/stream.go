@@ -24,8 +24,9 @@ const maxStreamCalls = 4096
 // Stream serves many Deliver calls over one stream.
 func (s *server) Stream(stream grpc.BidiStreamingServer[pb.StreamRequest, pb.StreamResponse]) error {
 	c := &calls{
-		server: s, slots: make(chan struct{}, maxStreamCalls), work: make(chan *call), cancels: map[uint64]context.CancelFunc{},
+		server: s, slots: make(chan struct{}, maxStreamCalls), work: make(chan *call), pending: map[uint64]*call{},
 	}
+	c.alarm.Ring = c.ring
 	var together pipeline.Together[pb.StreamResponse]
 	if s.batches.Load() {
 		together.Join = func(first *pb.StreamResponse, more []*pb.StreamResponse) { first.More = more }
@@ -35,10 +36,9 @@ func (s *server) Stream(stream grpc.BidiStreamingServer[pb.StreamRequest, pb.Str
 		}
 	}
 	c.answers = pipeline.NewOutbox(stream.Send, together)
-	ctx, cancelAll := context.WithCancel(stream.Context())
 	defer c.workers.Wait()
 	defer close(c.work)
-	defer cancelAll()
+	defer c.cancelAll()
 	for {
 		frame, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
@@ -47,11 +47,11 @@ func (s *server) Stream(stream grpc.BidiStreamingServer[pb.StreamRequest, pb.Str
 		if err != nil {
 			return err
 		}
-		if err := c.take(ctx, frame); err != nil {
+		if err := c.take(stream.Context(), frame); err != nil {
 			return err
 		}
 		for _, one := range frame.GetMore() {
-			if err := c.take(ctx, one); err != nil {
+			if err := c.take(stream.Context(), one); err != nil {
 				return err
 			}
 		}
@@ -67,15 +67,8 @@ type calls struct {
 	work    chan *call // to a worker that has nothing to do
 
 	mu      sync.Mutex
-	cancels map[uint64]context.CancelFunc
-}
-
-// call is one of them.
-type call struct {
-	id     uint64
-	req    *pb.DeliverRequest
-	ctx    context.Context
-	cancel context.CancelFunc
+	pending map[uint64]*call
+	alarm   pipeline.Alarm // for their deadlines
 }
 
 // take begins a call, or cancels one.
@@ -84,8 +77,8 @@ func (c *calls) take(ctx context.Context, frame *pb.StreamRequest) error {
 	if req == nil {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if cancel := c.cancels[id]; cancel != nil {
-			cancel()
+		if one := c.pending[id]; one != nil {
+			one.cancel(context.Canceled)
 		}
 		return nil
 	}
@@ -94,10 +87,15 @@ func (c *calls) take(ctx context.Context, frame *pb.StreamRequest) error {
 	case <-ctx.Done(): // the stream has ended, and those that hold the slots may not know
 		return context.Cause(ctx)
 	}
-	one := &call{id: id, req: req}
-	one.ctx, one.cancel = within(ctx, req.GetTimeout())
+	one := &call{Context: ctx, id: id, req: req}
+	if t := req.GetTimeout(); t != nil {
+		one.end = time.Now().Add(t.AsDuration())
+	}
 	c.mu.Lock()
-	c.cancels[id] = one.cancel
+	c.pending[id] = one
+	if !one.end.IsZero() {
+		c.alarm.Set(one.end)
+	}
 	c.mu.Unlock()
 	select {
 	case c.work <- one:
@@ -115,15 +113,42 @@ func (c *calls) take(ctx context.Context, frame *pb.StreamRequest) error {
 // make makes a call and answers it.
 func (c *calls) make(one *call) {
 	out := &pb.StreamResponse{Call: one.id}
-	if r, err := c.deliver(one.ctx, one.req); err == nil {
+	if r, err := c.deliver(one, one.req); err == nil {
 		out.Receipt = r
 	}
 	c.mu.Lock()
-	delete(c.cancels, one.id)
+	delete(c.pending, one.id)
 	c.mu.Unlock()
-	one.cancel()
+	one.cancel(context.Canceled)
 	<-c.slots
 	c.answers.Send(out)
+}
+
+// ring ends the contexts of calls that are late.
+func (c *calls) ring() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.alarm.Rang()
+	now := time.Now()
+	for _, one := range c.pending {
+		switch {
+		case one.end.IsZero():
+		case one.end.After(now):
+			c.alarm.Set(one.end)
+		default:
+			one.cancel(context.DeadlineExceeded)
+		}
+	}
+}
+
+// cancelAll is the stream's end.
+func (c *calls) cancelAll() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.alarm.Stop()
+	for _, one := range c.pending {
+		one.cancel(context.Canceled)
+	}
 }
 
 // stream is the host's side: calls in flight on one stream.

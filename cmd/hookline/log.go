@@ -13,10 +13,12 @@ const (
 	// logPatience is how long they wait. Whoever reads the log may have stopped to; the
 	// answers to callers do not wait for that, and lines are dropped and counted.
 	logPatience = time.Second
+	// logPause is the least time between two writes.
+	logPause = 2 * time.Millisecond
 )
 
 // logWriter writes what is logged in one go with what was logged meanwhile: under
-// load there is one system call for many lines, and otherwise a line is written
+// load there is one system call for the lines of 2 ms, and otherwise a line is written
 // at once.
 type logWriter struct {
 	w        io.Writer
@@ -78,6 +80,7 @@ func (l *logWriter) await() {
 func (l *logWriter) run() {
 	defer close(l.done)
 	var spare []byte
+	var last time.Time // when the write before ended
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for {
@@ -88,6 +91,11 @@ func (l *logWriter) run() {
 			}
 			l.more.Wait()
 		}
+		if pause := logPause - time.Since(last); pause > 0 && !l.closed {
+			l.mu.Unlock()
+			time.Sleep(pause)
+			l.mu.Lock()
+		}
 		lines, dropped := l.waiting, l.dropped
 		l.waiting, l.dropped = spare[:0], 0
 		l.room.Broadcast()
@@ -96,6 +104,7 @@ func (l *logWriter) run() {
 			l.lost(dropped)
 		}
 		_, _ = l.w.Write(lines)
+		last = time.Now()
 		spare = lines
 		l.mu.Lock()
 		l.stuck = false

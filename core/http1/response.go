@@ -50,6 +50,10 @@ func (w *Response) WriteHeader(status int) {
 	}
 }
 
+// AvailableBuffer is empty and has room, to append to and then write, as that of
+// [bytes.Buffer].
+func (w *Response) AvailableBuffer() []byte { return w.body[len(w.body):] }
+
 // Write adds to the body.
 func (w *Response) Write(p []byte) (int, error) {
 	w.WriteHeader(http.StatusOK)

@@ -1,10 +1,8 @@
 package ingest
 
 import (
-	"bytes"
 	"encoding/json"
 	"net/http"
-	"sync"
 
 	"github.com/hookline/hookline/core"
 	"github.com/hookline/hookline/plugins/transport"
@@ -21,45 +19,13 @@ var (
 	closing     = []string{"close"}
 )
 
-// encoder writes JSON into its own buffer. They are pooled: at 20,000 answers a
-// second the buffers are most of the garbage.
-type encoder struct {
-	buf bytes.Buffer
-	enc *json.Encoder
-}
-
-var encoders = sync.Pool{New: func() any {
-	e := new(encoder)
-	e.enc = json.NewEncoder(&e.buf)
-	e.enc.SetEscapeHTML(false) // the words are for people
-	return e
-}}
-
-// maxPooled keeps a rare big answer from staying in memory.
-const maxPooled = 16 << 10
-
-// json writes v as the whole body of the answer.
-func (c *call) json(status int, contentType []string, v any) {
-	e := encoders.Get().(*encoder)
-	defer func() {
-		if e.buf.Cap() <= maxPooled {
-			e.buf.Reset()
-			encoders.Put(e)
-		}
-	}()
-	if err := e.enc.Encode(v); err != nil {
-		panic(err) // an answer is made of strings and numbers
-	}
-	c.write(status, contentType, e.buf.Bytes())
-}
-
 // answer tells the caller what became of its event.
 func (c *call) answer(a *core.Answer) {
 	contentType := jsonType
 	if a.Failed() {
 		contentType = problemType
 	}
-	c.json(a.Status, contentType, a)
+	c.write(a.Status, contentType, append(a.AppendJSON(c.w.AvailableBuffer()), '\n'))
 }
 
 // write is the only place that writes an answer.
@@ -125,8 +91,9 @@ func (c *call) health(status int, word, why string) {
 		})
 		return
 	}
-	c.json(status, jsonType, struct {
+	text, _ := json.Marshal(struct { // strings always can be
 		Status string `json:"status"`
 		Why    string `json:"why,omitempty"`
 	}{word, why})
+	c.write(status, jsonType, append(text, '\n'))
 }

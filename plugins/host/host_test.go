@@ -339,20 +339,17 @@ func TestPluginsThatMisbehave(t *testing.T) {
 		{"dirty", ample, transport.Done, transport.Delivered},
 	} {
 		var r transport.Receipt
-		for try := 1; ; try++ { // what ignores a deadline is late each time, a busy machine is not
+		for try := 1; ; try++ { // a plugin that fails at it does each time, a busy machine does not
 			start := time.Now()
 			r = deliver(t, tr, tt.payload, tt.timeout)
 			late := time.Since(start) - tt.timeout
-			if late <= 50*time.Millisecond {
+			if late <= 50*time.Millisecond && r.Effect == tt.effect && r.Code == tt.code && len(r.Body) <= 1<<20 {
 				break
 			}
 			if try == 5 {
-				t.Errorf("%s: %v late", tt.payload, late)
+				t.Errorf("%s: receipt %s %s, %d bytes, %v late", tt.payload, r.Effect, r.Code, len(r.Body), late)
 				break
 			}
-		}
-		if r.Effect != tt.effect || r.Code != tt.code || len(r.Body) > 1<<20 {
-			t.Errorf("%s: receipt %s %s, %d bytes", tt.payload, r.Effect, r.Code, len(r.Body))
 		}
 	}
 	if now := tr.Status(); now.PID != pid || now.Restarts != 0 {

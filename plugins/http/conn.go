@@ -130,7 +130,7 @@ func (x *exchange) nothingSent() bool { return x.reused && !x.sent && x.resp == 
 func (c *conn) exchange(ctx context.Context, head, payload []byte, maxReply int) (x exchange) {
 	x.peer, x.reused = c.peer, c.reused
 	c.sent, c.received, c.limit, c.readErr = 0, 0, maxReplyHead, nil
-	stop := context.AfterFunc(ctx, c.interrupt)
+	stop := afterFunc(ctx, c.interrupt)
 
 	var written chan error
 	if len(payload) == 0 {
@@ -177,6 +177,17 @@ func (c *conn) exchange(ctx context.Context, head, payload []byte, maxReply int)
 	x.reusable = undisturbed && x.resp != nil && x.err == nil && x.writeErr == nil && !x.truncated &&
 		!x.resp.Close && x.resp.StatusCode >= 200 && c.br.Buffered() == 0 && c.keepAlive(x.resp.Header)
 	return x
+}
+
+// afterFunc is context.AfterFunc, which makes a channel and a context before it asks
+// whether ctx does without.
+func afterFunc(ctx context.Context, f func()) (stop func() bool) {
+	if own, ok := ctx.(interface {
+		AfterFunc(func()) func() bool
+	}); ok {
+		return own.AfterFunc(f)
+	}
+	return context.AfterFunc(ctx, f)
 }
 
 // readHead reads the first answer that is not informational. 101 ends an exchange

@@ -33,8 +33,7 @@ type Pipeline[Out, In any] struct {
 	last    uint64
 	pending map[uint64]waiting[In]
 	err     error // why the stream has ended; no call begins after it
-	timer   *time.Timer
-	rings   time.Time // when the timer does; zero: it is off
+	alarm   Alarm
 }
 
 // waiting is a call without an answer.
@@ -73,6 +72,7 @@ func Open[Out, In any](
 		rpc: rpc, kind: kind,
 		pending: map[uint64]waiting[In]{},
 	}
+	p.alarm.Ring = p.ring
 	go p.receive(cancel)
 	go p.send(frames)
 	return p, nil
@@ -158,9 +158,7 @@ func (p *Pipeline[Out, In]) fail(err error) {
 		close(w.answer)
 		delete(p.pending, id)
 	}
-	if p.timer != nil {
-		p.timer.Stop()
-	}
+	p.alarm.Stop()
 }
 
 // Begin gives a call a number and a place for its answer. Nil is put there if there
@@ -175,7 +173,7 @@ func (p *Pipeline[Out, In]) Begin(end time.Time) (id uint64, answer <-chan *In, 
 	p.last++
 	w := waiting[In]{make(chan *In, 1), end}
 	p.pending[p.last] = w
-	p.watch(end)
+	p.alarm.Set(end)
 	return p.last, w.answer, nil
 }
 
@@ -186,21 +184,7 @@ func (p *Pipeline[Out, In]) Extend(id uint64, end time.Time) {
 	if w, ok := p.pending[id]; ok {
 		w.end = end
 		p.pending[id] = w
-		p.watch(end)
-	}
-}
-
-// watch has the timer ring by end. All calls share it, and one that is answered in time
-// leaves it as it is: a timer for each would cost it more than its frame does.
-func (p *Pipeline[Out, In]) watch(end time.Time) {
-	if !p.rings.IsZero() && !end.Before(p.rings) {
-		return
-	}
-	p.rings = end
-	if p.timer == nil {
-		p.timer = time.AfterFunc(time.Until(end), p.ring)
-	} else {
-		p.timer.Reset(time.Until(end))
+		p.alarm.Set(end)
 	}
 }
 
@@ -208,11 +192,11 @@ func (p *Pipeline[Out, In]) watch(end time.Time) {
 func (p *Pipeline[Out, In]) ring() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.rings = time.Time{}
+	p.alarm.Rang()
 	now := time.Now()
 	for id, w := range p.pending {
 		if w.end.After(now) {
-			p.watch(w.end)
+			p.alarm.Set(w.end)
 			continue
 		}
 		delete(p.pending, id)

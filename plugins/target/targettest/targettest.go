@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -81,20 +82,29 @@ func writePEM(file, kind string, der []byte) error {
 	return os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600)
 }
 
+const lowestPort, ports = 12_000, 18_000
+
+// nextPort is where FreePort goes on. It begins anywhere, as other processes test too.
+var nextPort = func() *atomic.Int64 {
+	var n atomic.Int64
+	n.Store(rand.Int64N(ports))
+	return &n
+}()
+
 // FreePort is a TCP port of 127.0.0.1 that was free a moment ago. It is below those that
 // systems give out by themselves, of which somebody else's connection or test could get
-// it while nobody listens.
+// it while nobody listens; and no other test of this process gets it.
 func FreePort() (int, error) {
-	const lowest, highest, tries = 12_000, 30_000, 200
+	const tries = 200
 	var err error
 	for range tries {
 		var l net.Listener
-		port := lowest + rand.IntN(highest-lowest)
+		port := lowestPort + int(nextPort.Add(1)%ports)
 		if l, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
 			return port, l.Close()
 		}
 	}
-	return 0, fmt.Errorf("no free port from %d to %d in %d tries: %w", lowest, highest, tries, err)
+	return 0, fmt.Errorf("no free port from %d to %d in %d tries: %w", lowestPort, lowestPort+ports, tries, err)
 }
 
 // ClosedAddr is an address that nothing listens on.
