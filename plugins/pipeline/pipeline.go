@@ -93,20 +93,25 @@ func (p *Pipeline[Out, In]) send(frames <-chan *Out) {
 	}
 }
 
-// fill puts behind a frame those that are on their way to it.
+// fill puts behind a frame those that are on their way to it: a busy host has callers
+// that are about to send, and as long as more come it is worth to let others run.
 func (p *Pipeline[Out, In]) fill(first *Out, frames <-chan *Out) {
-	runtime.Gosched() // a busy host has callers that are about to send
 	var more []*Out
 	room := batchBytes - p.kind.Together.Size(first)
-	for room > 0 && len(more) < batchMost {
-		select {
-		case frame := <-frames:
-			more = append(more, frame)
-			room -= p.kind.Together.Size(frame)
-			continue
-		default:
+	for came := true; came; {
+		runtime.Gosched()
+		came = false
+		for room > 0 && len(more) < batchMost {
+			select {
+			case frame := <-frames:
+				more = append(more, frame)
+				room -= p.kind.Together.Size(frame)
+				came = true
+				continue
+			default:
+			}
+			break
 		}
-		break
 	}
 	if more != nil {
 		p.kind.Together.Join(first, more)
