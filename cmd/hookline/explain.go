@@ -204,11 +204,11 @@ func writeNew(path string, content []byte, replace bool) (err error) {
 	case errors.Is(err, fs.ErrExist):
 		return fmt.Errorf("%s is there already: name another file, or write --force to replace it", strconv.Quote(path))
 	}
-	return writeExclusive(path, content) // some file systems have no links
+	return writeExclusive(path, content, 0o600) // some file systems have no links
 }
 
-func writeExclusive(path string, content []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+func writeExclusive(path string, content []byte, mode fs.FileMode) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		return err
 	}
