@@ -92,7 +92,7 @@ func TestThirdParty(t *testing.T) {
 	code, out, errs := hooklineHere("plugin", "test", filepath.Join(dir, "acme"), "--bad", bad, "--json",
 		"--settings", settings("up.json", target.URL+"/in"), "--down", settings("down.json", gone.URL), "--rejecting", settings("no.json", target.URL+"/no"))
 	var report conformance.Report
-	if err := json.Unmarshal([]byte(out), &report); err != nil || code != 0 || errs != "" {
+	if err := json.Unmarshal([]byte(out), &report); err != nil || code != 0 || errs != "" || !strings.Contains(out, `"took_ms": `) {
 		t.Fatalf("exit %d %v\n%s%s", code, err, out, errs)
 	}
 	var left []string
