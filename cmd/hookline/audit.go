@@ -27,9 +27,9 @@ func (o *offline) look(ctx context.Context, read func(*journal.Reader) error) er
 	}
 	r, err := journal.OpenReader(ctx, options.URL)
 	if err != nil {
-		return exitError{code: exitEnvironment, err: err}
+		return offlineError(err)
 	}
-	return errors.Join(offlineError(read(r)), r.Close())
+	return offlineError(errors.Join(read(r), r.Close()))
 }
 
 func auditVerifyCommand() *cobra.Command {
