@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -179,11 +180,15 @@ func fileSum(path string) (string, error) {
 // writePin puts the line into the transport's table, in the place of one that is
 // there or after "plugin".
 func writePin(path, transport, sum string) error {
-	info, err := os.Stat(path)
+	file, err := filepath.EvalSymlinks(path) // a link stays one
 	if err != nil {
 		return err
 	}
-	text, err := os.ReadFile(path)
+	info, err := os.Stat(file)
+	if err != nil {
+		return err
+	}
+	text, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
@@ -213,9 +218,5 @@ func writePin(path, transport, sum string) error {
 		return fmt.Errorf("%s has no table [transports.%s] with a line \"plugin = …\": put the line there yourself", path, transport)
 	}
 	// Whole or not at all: a daemon may be reading it.
-	fresh := path + ".new"
-	if err := os.WriteFile(fresh, []byte(strings.Join(lines, "")), info.Mode().Perm()); err != nil {
-		return err
-	}
-	return os.Rename(fresh, path)
+	return writeNew(file, []byte(strings.Join(lines, "")), info.Mode().Perm(), true)
 }
