@@ -34,7 +34,8 @@ func pluginListCommand() *cobra.Command {
 		Use: "list", Short: "List the transports' plugins: version, process, state, restarts, memory", Args: noArgs,
 		Long: `List the plugin of each transport of the running daemon, with its process. STATE is
 running; starting, while a process that has ended is started again; or crash-loop, if
-it ends again and again soon after its start.
+it ends again and again soon after its start, until one has run for 10 s. Of a process
+that took the place of another it is told why that one ended, however long ago.
 
 Exit code 0: listed; 1: the daemon cannot; 2: a wrong flag; 3: no daemon answers.`,
 		RunE: func(c *cobra.Command, _ []string) error {
