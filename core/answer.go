@@ -151,7 +151,7 @@ func Compose(ev *Event, outcomes []Outcome) Answer {
 	case worst != nil:
 		a.fail(worst.Code)
 		a.Detail = failureDetail(ev, outcomes, worst)
-		a.Hint = hint(worst)
+		a.Hint = hint(worst, ev.Ref)
 	case delivered && !awaited:
 		a.Code = transport.Delivered
 	case queued:
@@ -295,11 +295,15 @@ func outlook(failed []*Outcome) string {
 	return b.String()
 }
 
-func hint(o *Outcome) string {
-	s := strings.NewReplacer("{transport}", o.Route.Transport.Name, "{route}", o.Route.Name).Replace(table[o.Code].hint)
-	if o.Position != "" {
-		s += " at " + o.Position
+func hint(o *Outcome, ref string) string {
+	script := ""
+	switch {
+	case o.Position != "":
+		script = " at " + o.Position
+	case o.Route.ScriptFile != "":
+		script = " (" + o.Route.ScriptFile + ")"
 	}
+	s := strings.NewReplacer("{transport}", o.Route.Transport.Name, "{route}", o.Route.Name, "{ref}", ref, "{script}", script).Replace(table[o.Code].hint)
 	if o.Because != "" {
 		s += ": " + o.Because
 	}

@@ -77,7 +77,8 @@ type meaning struct {
 	// user completes the sentence "<label> has not confirmed it: ...". %s is the
 	// time waited, where there is one.
 	user string
-	// hint is for the integrator; {transport} and {route} are replaced.
+	// hint is for the integrator; {transport}, {route}, {ref}, and {script}, its place
+	// in the script, are replaced.
 	hint string
 }
 
@@ -114,12 +115,12 @@ var table = map[Code]meaning{
 	TransformFailed: {
 		status: http.StatusInternalServerError, fault: FaultScript, step: StepTransform,
 		user: "the message for it could not be prepared",
-		hint: "the transform of routes.{route} failed",
+		hint: "the transform of routes.{route} failed{script}: `hookline explain --ref {ref}` shows why, `hookline transform run --route {route}` tries it",
 	},
 	ScriptTimeout: {
 		status: http.StatusInternalServerError, fault: FaultScript, step: StepTransform,
 		user: "preparing the message for it took longer than %s",
-		hint: "the transform of routes.{route} did not end in time",
+		hint: "the transform of routes.{route} did not end in time{script}",
 	},
 	Internal: {
 		status: http.StatusInternalServerError, fault: FaultHookline, step: StepRoute,

@@ -338,6 +338,7 @@ func TestCompose(t *testing.T) {
 	}
 	ehr, dwh, sae := route("ehr", nil), route("warehouse", nil), route("safety", nil)
 	ehr.Transport.Label = "Hospital EHR"
+	ehr.ScriptFile = "transforms/ehr.js"
 	ok := core.Outcome{Route: dwh, State: core.StateDelivered, Code: transport.Delivered, Attempts: 1, Duration: 12 * time.Millisecond}
 	rows := []row{
 		{"delivered", nil, []core.Outcome{ok}},
@@ -353,6 +354,7 @@ func TestCompose(t *testing.T) {
 		{"review, no form name", func(ev *core.Event) { ev.Kind, ev.FormName = core.Review, "" }, []core.Outcome{{Route: ehr, State: core.StateDead, Code: transport.DNSError}}},
 		{"hostile form name", func(ev *core.Event) { ev.FormName = "<b>\u202e" + strings.Repeat("é", 90) }, []core.Outcome{{Route: ehr, State: core.StateDead, Code: transport.DNSError}}},
 		{"script position", nil, []core.Outcome{{Route: ehr, State: core.StateDead, Code: core.TransformFailed, Position: "transforms/ehr.js:12:7"}}},
+		{"script without a position", nil, []core.Outcome{{Route: ehr, State: core.StateDead, Code: core.TransformFailed}}},
 		{"script timeout", nil, []core.Outcome{{Route: ehr, State: core.StateDead, Code: core.ScriptTimeout, Clock: &core.Expired{Setting: "routes.ehr.script_timeout", After: 250 * time.Millisecond}}}},
 		{"not enriched", nil, []core.Outcome{{Route: ehr, State: core.StateWaiting, Code: core.EnrichFailed, Outlook: core.OutlookRetry, Because: "TrialKit's API answered 500, an error of its own"}}},
 		{"not enriched in time", nil, []core.Outcome{{Route: ehr, State: core.StateDead, Code: core.EnrichFailed, Because: "TrialKit's API did not answer in time", Clock: &core.Expired{Setting: "hooks.demo.trialkit.timeout", After: 5 * time.Second}}}},

@@ -35,6 +35,7 @@ type Route struct {
 	Enricher    Enricher    // nil: the transform gets the event as it came
 	Transformer Transformer // nil: the payload is the event's body
 	Script      string      // SHA-256 of the transform's source, in hex
+	ScriptFile  string      // its name, for the integrator
 	Transport   *Transport
 	Timeout     time.Duration // of one attempt
 

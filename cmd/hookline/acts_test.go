@@ -296,6 +296,11 @@ func TestRedriveRefused(t *testing.T) {
 	if code != 1 || out != "" || strings.Count(errs, "was driven again before, as event ") != 3 {
 		t.Errorf("twice: exit %d\n%s%s", code, out, errs)
 	}
+	for line := range strings.Lines(errs) {
+		if id, _, found := strings.Cut(line, ":"); found && strings.Count(line, id) > 1 {
+			t.Errorf("it names the event twice: %s", line)
+		}
+	}
 	if out := s.good("audit", "verify"); !strings.Contains(out, "all is as it was written") {
 		t.Error(out)
 	}

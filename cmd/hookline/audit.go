@@ -27,9 +27,9 @@ func (o *offline) look(ctx context.Context, read func(*journal.Reader) error) er
 	}
 	r, err := journal.OpenReader(ctx, options.URL)
 	if err != nil {
-		return exitError{code: exitEnvironment, err: err}
+		return offlineError(err)
 	}
-	return errors.Join(offlineError(read(r)), r.Close())
+	return offlineError(errors.Join(read(r), r.Close()))
 }
 
 func auditVerifyCommand() *cobra.Command {
@@ -88,7 +88,7 @@ func printVerification(w io.Writer, v *journal.Verification) {
 		fmt.Fprintf(w, "and %d more\n", v.More)
 	}
 	fmt.Fprintf(w, "%d rows compared with %d entries of the audit, in %d of its rows, in %s\n",
-		v.Rows, v.Entries, v.AuditRows, v.Took.Round(time.Millisecond))
+		v.Rows, v.Entries, v.AuditRows, milliseconds(v.TookMS))
 	if v.Before > 0 {
 		fmt.Fprintf(w, "%d rows are from before the audit began: nothing can be said of them\n", v.Before)
 	}

@@ -28,6 +28,9 @@ func TestAudit(t *testing.T) {
 	if out := s.good("audit", "verify"); !strings.Contains(out, "all is as it was written") || !strings.Contains(out, "head of ") {
 		t.Fatal(out)
 	}
+	if out := s.good("audit", "verify", "--json"); !strings.Contains(out, `"took_ms": `) {
+		t.Error(out)
+	}
 	s.write("[hooks")
 	if code, _, _ := s.run("reload"); code == 0 {
 		t.Fatal("a bad configuration was taken")

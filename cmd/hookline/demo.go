@@ -176,10 +176,8 @@ processes. "TrialKit" calls it; "Hospital EHR" is an HTTP server with Basic auth
 		return err
 	}
 	fmt.Fprint(out, `
-Next: read config.toml, then run these in three terminals:
-  hookline sink --username hookline --password file:examples/demo/ehr-password
-  hookline serve
-  hookline send update --email trialkit@example.org --password file:examples/demo/hook-password
+Next: begin a configuration of your own, which says how to run it:
+  hookline init trialkit
 `)
 	return nil
 }

@@ -72,7 +72,7 @@ the file cannot be written.`,
 				if err != nil {
 					return err
 				}
-				if err := writeNew(html, page, force); err != nil {
+				if err := writeNew(html, page, 0o600, force); err != nil {
 					return exitError{code: exitEnvironment, err: fmt.Errorf("the explanation was not written: %w", err)}
 				}
 				fmt.Fprintf(out, "%s explained in %s\n", events(len(x.Events)), printable(html))
@@ -176,15 +176,18 @@ func (q *question) ask(c *cobra.Command, client *admin.Client) (x *explained, er
 	return x, nil
 }
 
-// writeNew writes a file for its owner only, whole or not at all. It replaces one
-// only if that is asked for.
-func writeNew(path string, content []byte, replace bool) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), ".hookline-*") // mode 0600
+// writeNew writes a file, whole or not at all. It replaces one only if that is asked
+// for.
+func writeNew(path string, content []byte, mode fs.FileMode, replace bool) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), ".hookline-*")
 	if err != nil {
 		return err
 	}
 	defer func() { _ = os.Remove(f.Name()) }()
-	_, err = f.Write(content)
+	err = f.Chmod(mode)
+	if err == nil {
+		_, err = f.Write(content)
+	}
 	if err == nil {
 		err = f.Sync()
 	}
@@ -204,11 +207,11 @@ func writeNew(path string, content []byte, replace bool) (err error) {
 	case errors.Is(err, fs.ErrExist):
 		return fmt.Errorf("%s is there already: name another file, or write --force to replace it", strconv.Quote(path))
 	}
-	return writeExclusive(path, content) // some file systems have no links
+	return writeExclusive(path, content, mode) // some file systems have no links
 }
 
-func writeExclusive(path string, content []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+func writeExclusive(path string, content []byte, mode fs.FileMode) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		return err
 	}

@@ -71,7 +71,8 @@ func showsPassword(s string) bool {
 	return set || u.Query().Has("password")
 }
 
-// offlineError gives an error of a journal its exit code.
+// offlineError gives an error of a journal its exit code: of one that cannot be used
+// as it is, for all commands that take --journal, it is the environment's.
 func offlineError(err error) error {
 	var locked *journal.LockedError
 	switch {
@@ -101,8 +102,8 @@ func journalStatsCommand() *cobra.Command {
 
 In a journal of many millions of events it takes a while to count.
 
-Exit code 0: shown; 1: there is none, or it cannot be counted; 2: a wrong flag; 3: no
-daemon answers, or the journal cannot be reached.`,
+Exit code 0: shown; 1: it cannot be counted; 2: a wrong flag; 3: no daemon answers, or
+there is no such journal, or none that can be used.`,
 		Example: "  hookline journal stats\n  hookline journal stats --journal sqlite:/var/lib/hookline/hookline.db",
 		RunE: func(c *cobra.Command, _ []string) error {
 			st, err := readStats(c.Context(), &o, &off)
@@ -262,7 +263,7 @@ With --journal, a journal that no daemon uses is copied. A journal in Postgres i
 up with pg_dump.
 
 Exit code 0: made and checked; 1: not made, and why; 2: wrong use; 3: no daemon answers,
-or one uses the journal.`,
+or one uses the journal, or there is no such journal.`,
 		Example: "  hookline journal backup /var/backups/hookline-2026-01-31.db",
 		RunE: func(c *cobra.Command, args []string) error {
 			file, err := filepath.Abs(args[0])
@@ -311,7 +312,8 @@ New events fill what was pruned anyhow, so this is for after a first, large prun
 Postgres, autovacuum does the like by itself; this runs VACUUM (ANALYZE) on Hookline's
 tables now, beside the daemons.
 
-Exit code 0: done; 1: not done, and why; 2: wrong use; 3: a daemon uses it.`,
+Exit code 0: done; 1: not done, and why; 2: wrong use; 3: a daemon uses it, or there is
+no such journal.`,
 		Example: "  hookline journal vacuum --config /etc/hookline/config.toml",
 		RunE: func(c *cobra.Command, _ []string) error {
 			if off.url == "" {

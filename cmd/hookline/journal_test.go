@@ -3,6 +3,7 @@ package main
 import (
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -37,8 +38,8 @@ func TestJournalCommands(t *testing.T) {
 	refused(3, "no daemon answers", "journal", "stats")
 	refused(3, "no daemon answers", "journal", "prune")
 	refused(3, "no daemon answers", "journal", "backup", filepath.Join(dir, "b.db"))
-	refused(1, "there is none at", "journal", "stats", "--journal", db)
-	refused(1, "there is none at", "journal", "vacuum")
+	refused(3, "there is none at", "journal", "stats", "--journal", db)
+	refused(3, "there is none at", "journal", "vacuum")
 	refused(2, "--journal must be", "journal", "stats", "--journal", "hookline.db")
 	refused(2, "no such variable", "journal", "stats", "--journal", "env:NOT_THERE_AT_ALL")
 	refused(2, "takes one argument", "journal", "backup")
@@ -103,6 +104,64 @@ func TestJournalCommands(t *testing.T) {
 	for _, name := range []string{"offline.db", "backup.db"} {
 		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Mode().Perm() != 0o600 {
 			t.Error(name, info, err)
+		}
+	}
+}
+
+// Every command that takes --journal exits alike for one that cannot be used.
+func TestJournalThatCannotBeUsed(t *testing.T) {
+	t.Chdir(t.TempDir())
+	other, err := sql.Open("sqlite", "other.db")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = other.Exec("create table t (x)")
+	if err := errors.Join(err, other.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"empty.db": "", "text.db": strings.Repeat("no database of SQLite\n", 100)} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	newer := "sqlite:" + filepath.Join(t.TempDir(), "newer.db")
+	s, err := journal.Open(t.Context(), journal.Options{URL: newer})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("sqlite", strings.TrimPrefix(newer, "sqlite:"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = db.Exec("insert into goose_db_version (version_id, is_applied) values (99, 1)")
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("NOT_SET", "")
+	for _, command := range []string{"journal stats", "journal backup copy.db", "journal vacuum", "audit verify", "audit export"} {
+		for url, want := range map[string]int{
+			"sqlite:/nowhere/hookline.db": exitEnvironment,
+			"sqlite:nowhere.db":           exitEnvironment,
+			"sqlite:.":                    exitEnvironment,
+			"sqlite:empty.db":             exitEnvironment,
+			"sqlite:text.db":              exitEnvironment,
+			"sqlite:other.db":             exitEnvironment,
+			newer:                         exitEnvironment,
+			"postgres://127.0.0.1:1/none": exitEnvironment,
+			"sqlite:":                     exitConfig,
+			"mysql://127.0.0.1/none":      exitConfig,
+			"env:NOT_SET":                 exitConfig,
+		} {
+			if command == "journal backup copy.db" && strings.HasPrefix(url, "postgres") {
+				want = exitFailed // it names pg_dump, and has not looked
+			}
+			code, out, errs := hooklineHere(append(strings.Fields(command), "--journal", url)...)
+			if code != want || out != "" || !strings.Contains(errs, "journal") {
+				t.Errorf("%s --journal %s: exit %d, want %d\n%s%s", command, url, code, want, out, errs)
+			}
 		}
 	}
 }

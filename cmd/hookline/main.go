@@ -109,7 +109,7 @@ func command() *cobra.Command {
 record is saved, updated or reviewed; Hookline shapes the event, delivers it, and
 answers within one time budget with what really happened.
 
-Start with:  hookline demo`,
+Start with:  hookline demo, then hookline init`,
 		Args:          noArgs,
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 		SilenceUsage:  true,
@@ -121,7 +121,7 @@ Start with:  hookline demo`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usage(fmt.Errorf("%w; see %s --help", err, c.CommandPath()))
 	})
-	root.AddCommand(serveCommand(), reloadCommand(), checkCommand(), eventsCommand(), explainCommand(), deliveriesCommand(), alertsCommand(), transformCommand(), auditCommand(), journalCommand(), pluginCommand(), sendCommand(), sinkCommand(), demoCommand(), hashPasswordCommand(), versionCommand())
+	root.AddCommand(initCommand(), serveCommand(), reloadCommand(), checkCommand(), eventsCommand(), explainCommand(), deliveriesCommand(), alertsCommand(), transformCommand(), auditCommand(), journalCommand(), pluginCommand(), sendCommand(), sinkCommand(), demoCommand(), hashPasswordCommand(), versionCommand())
 	root.SetVersionTemplate(version() + "\n")
 	strictHelp(root)
 	return root

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -33,7 +34,8 @@ func pluginListCommand() *cobra.Command {
 		Use: "list", Short: "List the transports' plugins: version, process, state, restarts, memory", Args: noArgs,
 		Long: `List the plugin of each transport of the running daemon, with its process. STATE is
 running; starting, while a process that has ended is started again; or crash-loop, if
-it ends again and again soon after its start.
+it ends again and again soon after its start, until one has run for 10 s. Of a process
+that took the place of another it is told why that one ended, however long ago.
 
 Exit code 0: listed; 1: the daemon cannot; 2: a wrong flag; 3: no daemon answers.`,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -179,11 +181,15 @@ func fileSum(path string) (string, error) {
 // writePin puts the line into the transport's table, in the place of one that is
 // there or after "plugin".
 func writePin(path, transport, sum string) error {
-	info, err := os.Stat(path)
+	file, err := filepath.EvalSymlinks(path) // a link stays one
 	if err != nil {
 		return err
 	}
-	text, err := os.ReadFile(path)
+	info, err := os.Stat(file)
+	if err != nil {
+		return err
+	}
+	text, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
@@ -213,9 +219,5 @@ func writePin(path, transport, sum string) error {
 		return fmt.Errorf("%s has no table [transports.%s] with a line \"plugin = …\": put the line there yourself", path, transport)
 	}
 	// Whole or not at all: a daemon may be reading it.
-	fresh := path + ".new"
-	if err := os.WriteFile(fresh, []byte(strings.Join(lines, "")), info.Mode().Perm()); err != nil {
-		return err
-	}
-	return os.Rename(fresh, path)
+	return writeNew(file, []byte(strings.Join(lines, "")), info.Mode().Perm(), true)
 }

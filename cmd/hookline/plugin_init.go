@@ -59,11 +59,17 @@ Exit code 0: made; 1: it cannot be made; 2: wrong use.`,
 				}
 				fill["Replace"] = path
 			}
-			if err := makePlugin(name, fill); err != nil {
-				return exitError{code: exitFailed, err: err}
+			files, err := pluginFiles(name, fill)
+			if err != nil {
+				return err
+			}
+			if err := os.Mkdir(name, 0o755); errors.Is(err, fs.ErrExist) { // a module has its folder for itself
+				return exitError{code: exitFailed, err: fmt.Errorf("%s is there already: choose another name, or move it away", name)}
 			}
 			out := c.OutOrStdout()
-			fmt.Fprintf(out, "made %s: main.go, main_test.go, go.mod, README.md\n", name)
+			if err := makeFiles(out, files); err != nil {
+				return err
+			}
 			if !released && replace == "" {
 				fmt.Fprintf(out, "this Hookline is no release: point the module to its source with\n"+
 					"  (cd %s && go mod edit -replace github.com/hookline/hookline=DIR)\n", name)
@@ -77,26 +83,18 @@ Exit code 0: made; 1: it cannot be made; 2: wrong use.`,
 	return c
 }
 
-// makePlugin writes the scaffold into a new folder.
-func makePlugin(dir string, fill map[string]string) error {
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		if errors.Is(err, fs.ErrExist) {
-			return fmt.Errorf("%s is there already: choose another name, or remove it", dir)
-		}
-		return err
-	}
+// pluginFiles are those that a plugin begins with.
+func pluginFiles(dir string, fill map[string]string) (files []newFile, err error) {
 	all, err := template.New("").Delims("[[", "]]").ParseFS(scaffold, "scaffold/plugin/*.tmpl")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, t := range all.Templates() {
 		var text bytes.Buffer
 		if err := t.Option("missingkey=error").Execute(&text, fill); err != nil {
-			return err
+			return nil, err
 		}
-		if err := os.WriteFile(filepath.Join(dir, strings.TrimSuffix(t.Name(), ".tmpl")), text.Bytes(), 0o644); err != nil {
-			return err
-		}
+		files = append(files, newFile{path: filepath.Join(dir, strings.TrimSuffix(t.Name(), ".tmpl")), text: text.Bytes()})
 	}
-	return nil
+	return files, nil
 }

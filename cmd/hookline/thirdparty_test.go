@@ -92,7 +92,7 @@ func TestThirdParty(t *testing.T) {
 	code, out, errs := hooklineHere("plugin", "test", filepath.Join(dir, "acme"), "--bad", bad, "--json",
 		"--settings", settings("up.json", target.URL+"/in"), "--down", settings("down.json", gone.URL), "--rejecting", settings("no.json", target.URL+"/no"))
 	var report conformance.Report
-	if err := json.Unmarshal([]byte(out), &report); err != nil || code != 0 || errs != "" {
+	if err := json.Unmarshal([]byte(out), &report); err != nil || code != 0 || errs != "" || !strings.Contains(out, `"took_ms": `) {
 		t.Fatalf("exit %d %v\n%s%s", code, err, out, errs)
 	}
 	var left []string
@@ -244,5 +244,43 @@ func TestPluginCommandsRefuse(t *testing.T) {
 		if code != tt.code || out != "" || !strings.Contains(errs, tt.says) {
 			t.Errorf("%q: exit %d, want %d\n%s%s", tt.args, code, tt.code, out, errs)
 		}
+	}
+}
+
+// A configuration that is a link stays one: its target is written, beside itself.
+func TestPinWritesThroughALink(t *testing.T) {
+	b := bench{t, t.TempDir()}
+	b.write("etc/site.toml", "[hooks.demo]\nanonymous = true\n[transports.lab]\nplugin = \"../plugin\"\n[routes.lab]\nhooks = [\"demo\"]\ntransport = \"lab\"\n")
+	b.write("plugin", "#!/bin/sh\n")
+	for name, mode := range map[string]os.FileMode{"plugin": 0o755, "etc/site.toml": 0o640} {
+		if err := os.Chmod(filepath.Join(b.dir, name), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(b.dir, "run"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, to := range map[string]string{"run/config.toml": "current.toml", "run/current.toml": "../etc/site.toml"} {
+		if err := os.Symlink(to, filepath.Join(b.dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link := filepath.Join(b.dir, "run/config.toml")
+	if out := must(t, "plugin", "pin", "lab", "--write", "--config", link); !strings.Contains(out, "written to "+link) {
+		t.Errorf("pin: %s", out)
+	}
+	for _, name := range []string{"config.toml", "current.toml"} {
+		if info, err := os.Lstat(filepath.Join(b.dir, "run", name)); err != nil || info.Mode()&os.ModeSymlink == 0 {
+			t.Errorf("%s is a link no more: %v, %v", name, info.Mode(), err)
+		}
+	}
+	if text := b.read("etc/site.toml"); strings.Count(text, "\nsha256 = ") != 1 {
+		t.Errorf("what it leads to is\n%s", text)
+	}
+	if info, err := os.Stat(filepath.Join(b.dir, "etc/site.toml")); err != nil || info.Mode().Perm() != 0o640 {
+		t.Errorf("its mode is %v, %v", info.Mode(), err)
+	}
+	if left, err := os.ReadDir(filepath.Join(b.dir, "etc")); err != nil || len(left) != 1 {
+		t.Errorf("beside it lie %v, %v", left, err)
 	}
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"embed"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,11 +13,6 @@ import (
 
 	"github.com/hookline/hookline/transforms"
 )
-
-// scaffold are the files that the init commands begin with.
-//
-//go:embed scaffold
-var scaffold embed.FS
 
 const typesFile = "hookline.d.ts"
 
@@ -99,7 +93,7 @@ func transformInitCommand() *cobra.Command {
 		Long: `Begin a transform: NAME.ts, its test NAME.test.ts, a golden pair in NAME.golden, and
 hookline.d.ts and tsconfig.json if they are not there yet. Nothing is overwritten.
 
-Exit code 0: begun; 2: the name is none or is taken, or a file cannot be written.`,
+Exit code 0: begun; 1: a file stands in the way, or cannot be written; 2: wrong use.`,
 		Example: "  hookline transform init ehr",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 || !transformName.MatchString(args[0]) {
@@ -108,13 +102,13 @@ Exit code 0: begun; 2: the name is none or is taken, or a file cannot be written
 			return nil
 		},
 		RunE: func(c *cobra.Command, args []string) error {
-			wrote, err := initTransform(dir, args[0])
+			files, err := transformFiles(dir, args[0])
 			if err != nil {
 				return err
 			}
 			out := c.OutOrStdout()
-			for _, path := range wrote {
-				fmt.Fprintln(out, "wrote", path)
+			if err := makeFiles(out, files); err != nil {
+				return err
 			}
 			script := filepath.ToSlash(filepath.Join(dir, args[0]+".ts"))
 			fmt.Fprintf(out, `
@@ -136,47 +130,21 @@ transform = "%[1]s"
 	return c
 }
 
-func initTransform(dir, name string) (wrote []string, err error) {
-	golden := filepath.Join(dir, name+".golden")
-	files := []struct{ from, to string }{
-		{"transform.ts.txt", filepath.Join(dir, name+".ts")},
-		{"transform.test.ts.txt", filepath.Join(dir, name+".test.ts")},
-		{"update.in.json", filepath.Join(golden, "update.in.json")},
-		{"update.out.json", filepath.Join(golden, "update.out.json")},
+// transformFiles are those that a transform begins with.
+func transformFiles(dir, name string) ([]newFile, error) {
+	files := []newFile{
+		{path: filepath.Join(dir, name+".ts")},
+		{path: filepath.Join(dir, name+".test.ts")},
+		{path: filepath.Join(dir, name+".golden", "update.in.json")},
+		{path: filepath.Join(dir, name+".golden", "update.out.json")},
+		{path: filepath.Join(dir, "tsconfig.json"), shared: true},
 	}
-	for _, f := range files {
-		if _, err := os.Lstat(f.to); !errors.Is(err, fs.ErrNotExist) {
-			return nil, usage(fmt.Errorf("%s exists already: choose another name, or move it away", f.to))
-		}
-	}
-	if err := os.MkdirAll(golden, 0o755); err != nil {
-		return nil, usage(err)
-	}
-	for _, f := range files {
-		text, err := scaffold.ReadFile("scaffold/transform/" + f.from)
+	for i, from := range []string{"transform.ts.txt", "transform.test.ts.txt", "update.in.json", "update.out.json", "tsconfig.json"} {
+		text, err := scaffold.ReadFile("scaffold/transform/" + from)
 		if err != nil {
-			return wrote, err
+			return nil, err
 		}
-		if err := writeSource(f.to, []byte(strings.ReplaceAll(string(text), "NAME", name))); err != nil {
-			return wrote, err
-		}
-		wrote = append(wrote, f.to)
+		files[i].text = []byte(strings.ReplaceAll(string(text), "NAME", name))
 	}
-	for _, shared := range []string{typesFile, "tsconfig.json"} {
-		path := filepath.Join(dir, shared)
-		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		text := []byte(transforms.Types)
-		if shared != typesFile {
-			if text, err = scaffold.ReadFile("scaffold/transform/" + shared); err != nil {
-				return wrote, err
-			}
-		}
-		if err := writeSource(path, text); err != nil {
-			return wrote, err
-		}
-		wrote = append(wrote, path)
-	}
-	return wrote, nil
+	return append(files, newFile{path: filepath.Join(dir, typesFile), text: []byte(transforms.Types), shared: true}), nil
 }

@@ -230,9 +230,7 @@ test("has a <tag> & more", () => { console.log("logged \x1b[2J"); assert.equal(1
 func TestTransformTestIsQuick(t *testing.T) {
 	b := newBench(t, nil)
 	for _, name := range strings.Fields("a b c d e f g h i j") {
-		if _, err := initTransform(filepath.Join(b.dir, "transforms"), name); err != nil {
-			t.Fatal(err)
-		}
+		b.says(0, []string{"init", name})
 	}
 	var report struct {
 		OK     bool
@@ -268,7 +266,7 @@ func TestTransformTypesAndInit(t *testing.T) {
 	b.says(0, []string{"init", "ehr"}, "wrote transforms/ehr.ts", "wrote transforms/ehr.test.ts", "wrote transforms/ehr.golden/update.out.json",
 		"wrote transforms/hookline.d.ts", "wrote transforms/tsconfig.json", "hookline transform test transforms", "[routes.ehr]", `transform = "transforms/ehr.ts"`)
 	b.says(0, []string{"test"}, "3 passed")
-	b.says(2, []string{"init", "ehr"}, "transforms/ehr.ts exists already")
+	b.says(1, []string{"init", "ehr"}, "transforms/ehr.ts is there already")
 	b.write("transforms/tsconfig.json", "{}")
 	b.says(0, []string{"init", "lab-results"}, "wrote transforms/lab-results.ts")
 	if got := b.read("transforms/tsconfig.json"); got != "{}" {

@@ -232,7 +232,11 @@ is not, and why; 2: wrong use; 3: no daemon answers.`,
 				var answer *admin.Error
 				if errors.As(err, &answer) && !errors.Is(err, admin.ErrRefused) {
 					failed++
-					fmt.Fprintf(c.ErrOrStderr(), "%s: %s\n", printable(id), printable(answer.Text))
+					why := answer.Text
+					if !strings.Contains(why, id) { // some of what the daemon says names it
+						why = id + ": " + why
+					}
+					fmt.Fprintln(c.ErrOrStderr(), printable(why))
 					continue
 				}
 				if err != nil {

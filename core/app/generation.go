@@ -373,7 +373,7 @@ func (a *App) dispatch(g *generation) *core.Dispatcher {
 	for _, r := range g.config.Routes {
 		route := coreRoute(r, transports[r.Transport])
 		if script := g.scripts[r.Name]; script != nil {
-			route.Transformer, route.Script = script, script.Hash()
+			route.Transformer, route.Script, route.ScriptFile = script, script.Hash(), scriptName(g.config, r)
 			if r.Enrich {
 				route.Enricher = g.trialkit
 			}

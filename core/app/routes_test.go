@@ -121,7 +121,7 @@ func TestTransforms(t *testing.T) {
 		{form: "skip", status: 200, code: core.Skipped, state: core.StateSkipped},
 		{form: "reject", status: 422, code: core.RejectedByTransform, state: core.StateRejected, detail: "It was not sent to Target ehr: the visit date is missing."},
 		{form: "throw", status: 500, code: core.TransformFailed, state: core.StateDead, detail: "could not be prepared", hint: "shape.js:8:11"},
-		{form: "nothing", status: 500, code: core.TransformFailed, state: core.StateDead},
+		{form: "nothing", status: 500, code: core.TransformFailed, state: core.StateDead, hint: "routes.ehr failed (shape.js): `hookline explain --ref "},
 		{form: "loop", status: 500, code: core.ScriptTimeout, state: core.StateDead, detail: "longer than 250 milliseconds", hint: "routes.ehr.script_timeout is 250ms"},
 		{form: "319", status: 200, code: transport.Delivered, state: core.StateDelivered},
 	} {

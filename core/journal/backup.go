@@ -81,20 +81,30 @@ func BackupOffline(ctx context.Context, o Options, actor, file string) (*Backup,
 	return b, errors.Join(err, s.Close())
 }
 
-// idle looks at a journal that is there and that no daemon may use if it is a file.
-func idle(ctx context.Context, o Options) (Report, error) {
-	r, err := Inspect(ctx, o, false)
+// existing looks at the journal that o names, which has to be there. A Postgres database
+// is connected to only if connect is set. The error wraps [ErrUnavailable].
+func existing(ctx context.Context, o Options, connect bool) (Report, error) {
+	r, err := Inspect(ctx, o, connect)
 	switch {
 	case err != nil:
-		return r, err
 	case r.Kind == "memory":
-		return r, errors.New("journal: it is in memory: there is no file")
-	case r.Used:
-		return r, &LockedError{File: r.Where + ".lock", PID: r.PID}
+		err = errors.New("journal: it is in memory: there is nothing of it outside of the daemon")
 	case r.New:
-		return r, fmt.Errorf("journal: there is none at %s: name the file of one", r.Where)
+		err = fmt.Errorf("journal: there is none at %s: name one that is there", r.Where)
+	}
+	if err != nil {
+		return r, unusable{err}
 	}
 	return r, nil
+}
+
+// idle looks at a journal that is there and that no daemon may use if it is a file.
+func idle(ctx context.Context, o Options) (Report, error) {
+	r, err := existing(ctx, o, false)
+	if err == nil && r.Used {
+		err = &LockedError{File: r.Where + ".lock", PID: r.PID}
+	}
+	return r, err
 }
 
 // care notes in the audit what an operator has done to the journal as a whole.
@@ -322,15 +332,12 @@ func Vacuum(ctx context.Context, o Options, actor string) (*Vacuumed, error) {
 	}
 	v := &Vacuumed{Engine: r.Kind}
 	if r.Kind == "postgres" {
-		if r, err = Inspect(ctx, o, true); err == nil && r.New {
-			err = fmt.Errorf("journal: there is none at %s: name the database of one", r.Where)
+		if r, err = existing(ctx, o, true); err != nil {
+			return nil, err
 		}
 	}
-	if err != nil {
-		return nil, err
-	}
 	if r.Have < r.Know {
-		return nil, fmt.Errorf("journal: its schema has version %d, and this Hookline brings it to %d at its start: start it once, then vacuum", r.Have, r.Know)
+		return nil, unusable{fmt.Errorf("journal: its schema has version %d, and this Hookline brings it to %d at its start: start it once, then vacuum", r.Have, r.Know)}
 	}
 	if r.Kind == "postgres" {
 		err = vacuumPostgres(ctx, o.URL)

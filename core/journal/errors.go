@@ -35,6 +35,12 @@ func (e *LockedError) Error() string {
 	return fmt.Sprintf("journal: %s uses it (lock file %s): stop that one first, or give this one a journal.url of its own", who, e.File)
 }
 
+// unusable is why a journal that was named cannot be used as it is. It wraps
+// [ErrUnavailable] without its words: nobody waits for this one.
+type unusable struct{ error }
+
+func (u unusable) Unwrap() []error { return []error{ErrUnavailable, u.error} }
+
 // NewerSchemaError means that a newer Hookline has written the journal.
 type NewerSchemaError struct {
 	Have, Know int64 // schema versions: of the journal, and of this program

@@ -28,8 +28,17 @@ type Reader struct {
 	}
 }
 
-// OpenReader opens a journal to look at it. Nothing in it is changed.
+// OpenReader opens a journal to look at it. Nothing in it is changed. The error
+// wraps [ErrUnavailable].
 func OpenReader(ctx context.Context, rawURL string) (*Reader, error) {
+	r, err := openReader(ctx, rawURL)
+	if err != nil {
+		return nil, unusable{err}
+	}
+	return r, nil
+}
+
+func openReader(ctx context.Context, rawURL string) (*Reader, error) {
 	kind, path, _ := strings.Cut(rawURL, ":")
 	switch kind {
 	case "sqlite":

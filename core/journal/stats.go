@@ -90,12 +90,10 @@ func (s *Store) Stats(ctx context.Context) (*Stats, error) {
 // ReadStats counts in the journal at a URL, and changes nothing: a daemon that uses
 // it is not disturbed.
 func ReadStats(ctx context.Context, o Options) (*Stats, error) {
-	r, err := Inspect(ctx, o, true)
+	r, err := existing(ctx, o, true)
 	switch {
 	case err != nil:
 		return nil, err
-	case r.New:
-		return nil, fmt.Errorf("journal: there is none at %s: name one", r.Where)
 	case r.Kind == "sqlite":
 		return statsSQLite(ctx, r.Where, readOnly(r.Where, !r.Used))
 	}

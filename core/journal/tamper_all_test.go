@@ -50,16 +50,16 @@ func TestVerifyAllTampers(t *testing.T) {
 			t.Fatalf("%d events, nothing altered: %v", events, v.Findings)
 		}
 		t.Logf("%d events filled in %s by %d callers; verified in %s: %d rows, %d rows of the audit in %d chains, %d entries",
-			events, filled.Round(time.Millisecond), tamperCallers, v.Took.Round(time.Millisecond), v.Rows, v.AuditRows, len(v.Heads), v.Entries)
+			events, filled.Round(time.Millisecond), tamperCallers, took(v), v.Rows, v.AuditRows, len(v.Heads), v.Entries)
 		if events >= bigTamper {
-			took := v.Took
+			best := took(v)
 			for range 2 { // a machine may have been busy with something else
-				if took > verifyMost {
-					took = min(took, verified(t, s).Took)
+				if best > verifyMost {
+					best = min(best, took(verified(t, s)))
 				}
 			}
-			if t.Logf("in %s at best", took.Round(time.Millisecond)); took > verifyMost {
-				t.Errorf("a verification takes %s, more than %s", took, verifyMost)
+			if t.Logf("in %s at best", best); best > verifyMost {
+				t.Errorf("a verification takes %s, more than %s", best, verifyMost)
 			}
 		}
 		f.last, f.ends = tops(t, s), f.endsOfChains()
@@ -479,5 +479,7 @@ func (f *forger) judge(v *Verification) {
 		}
 	}
 	f.t.Logf("%d tampers in %d ways at once, verified in %s: %d findings, of which %d follow from others and %d are of rows whose audit was taken: %v",
-		len(f.done), len(ways), v.Took.Round(time.Millisecond), len(v.Findings), follow, unproven, kinds)
+		len(f.done), len(ways), took(v), len(v.Findings), follow, unproven, kinds)
 }
+
+func took(v *Verification) time.Duration { return time.Duration(v.TookMS) * time.Millisecond }

@@ -32,7 +32,7 @@ type Verification struct {
 	Heads     map[string]Head `json:"heads"`  // the chains' ends: kept elsewhere, they prove later that none was cut
 	Findings  []Finding       `json:"findings"`
 	More      int             `json:"more,omitempty"` // findings that are left out
-	Took      time.Duration   `json:"took_ns"`
+	TookMS    int64           `json:"took_ms"`
 }
 
 // maxFindings bounds what a verification tells. A journal of another kind would
@@ -148,7 +148,7 @@ func verify(read snapshot) (*Verification, error) {
 	slices.SortFunc(v.Findings[audit:], func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(a.Table, b.Table), cmp.Compare(a.ID, b.ID), cmp.Compare(a.What, b.What))
 	})
-	v.Took = time.Since(start)
+	v.TookMS = time.Since(start).Milliseconds()
 	return &v.Verification, nil
 }
 

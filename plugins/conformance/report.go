@@ -20,14 +20,14 @@ const (
 
 // Result is what came of one check, run one way.
 type Result struct {
-	Way      string        `json:"way"` // "value", "grpc" or "process"
-	Check    string        `json:"check"`
-	Why      string        `json:"why"` // what goes wrong in production otherwise
-	Outcome  Outcome       `json:"outcome"`
-	Failures []string      `json:"failures,omitempty"`
-	Missing  string        `json:"missing,omitempty"` // why it was not checked, and how it would be
-	Notes    []string      `json:"notes,omitempty"`
-	Took     time.Duration `json:"took_ns"`
+	Way      string   `json:"way"` // "value", "grpc" or "process"
+	Check    string   `json:"check"`
+	Why      string   `json:"why"` // what goes wrong in production otherwise
+	Outcome  Outcome  `json:"outcome"`
+	Failures []string `json:"failures,omitempty"`
+	Missing  string   `json:"missing,omitempty"` // why it was not checked, and how it would be
+	Notes    []string `json:"notes,omitempty"`
+	TookMS   int64    `json:"took_ms"`
 }
 
 // Report is what came of a run.
@@ -83,7 +83,7 @@ func (r *Report) OK() bool { return r.Failed == 0 && r.Passed > 0 && !r.Interrup
 func (r Result) Print(w io.Writer) {
 	switch r.Outcome {
 	case Passed:
-		fmt.Fprintf(w, "  ok    %s (%v)\n", r.Check, r.Took.Round(time.Millisecond))
+		fmt.Fprintf(w, "  ok    %s (%v)\n", r.Check, time.Duration(r.TookMS)*time.Millisecond)
 	case Failed:
 		fmt.Fprintf(w, "  FAIL  %s\n", r.Check)
 		for _, f := range r.Failures {

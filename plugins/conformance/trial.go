@@ -69,7 +69,7 @@ func (r *run) check(tb testing.TB, c check) Result {
 	t.do(func() { c.run(t) })
 	result := Result{
 		Way: r.way.name, Check: c.name, Why: c.why, Outcome: Passed,
-		Failures: t.failures, Notes: t.notes, Took: time.Since(started),
+		Failures: t.failures, Notes: t.notes, TookMS: time.Since(started).Milliseconds(),
 	}
 	switch {
 	case len(t.failures) > 0:

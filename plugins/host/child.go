@@ -111,6 +111,9 @@ type process struct {
 	gone   chan struct{}      // closed when its connection has broken
 }
 
+// stable tells whether it has run long enough not to be in a crash loop.
+func (p *process) stable() bool { return time.Since(p.since) > stableAfter }
+
 // Status is what is known of a child now.
 type Status struct {
 	PID      int // 0: not running
@@ -178,11 +181,14 @@ func (c *Child) Await(ctx context.Context) (client any, gone <-chan struct{}, er
 	}
 }
 
-// publish makes p the process that calls go to; nil: none.
+// publish makes p the process that calls go to; nil: none. The end of one that has
+// run well begins to count anew.
 func (c *Child) publish(p *process) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.current.Store(p)
+	if was := c.current.Swap(p); was != nil && was.stable() {
+		c.ends = 0
+	}
 	close(c.changed)
 	c.changed = make(chan struct{})
 }
@@ -196,7 +202,7 @@ func (c *Child) Status() Status {
 	looping := c.ends >= loopAfter
 	if p != nil {
 		s.PID, s.Since, s.State = p.pid, p.since, Running
-		looping = looping && time.Since(p.since) < stableAfter
+		looping = looping && !p.stable()
 	}
 	if looping {
 		s.State = CrashLoop
@@ -211,13 +217,10 @@ func (c *Child) Status() Status {
 
 // ended notes that a process has ended, or could not be started, and tells whether
 // that is a loop by now.
-func (c *Child) ended(born time.Time, because string) (looping bool) {
+func (c *Child) ended(because string) (looping bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.lastEnd = because
-	if time.Since(born) > stableAfter {
-		c.ends = 0
-	}
 	c.ends++
 	return c.ends >= loopAfter
 }
@@ -248,7 +251,7 @@ func (c *Child) supervise(ctx context.Context, first chan<- error) {
 
 	backoff := minBackoff
 	for attempt := 0; ; attempt++ {
-		born := time.Now()
+		stable := false
 		l, err := c.launch(ctx)
 		if err == nil {
 			c.publish(l.process)
@@ -267,6 +270,7 @@ func (c *Child) supervise(ctx context.Context, first chan<- error) {
 			case <-l.process.gone:
 			case <-ctx.Done():
 			}
+			stable = l.process.stable() // and not later: to end may take it a while
 			c.publish(nil)
 			l.end()
 			if ctx.Err() != nil {
@@ -287,11 +291,11 @@ func (c *Child) supervise(ctx context.Context, first chan<- error) {
 		if ctx.Err() != nil {
 			return
 		}
-		if time.Since(born) > stableAfter {
+		if stable {
 			backoff = minBackoff
 		}
 		message := "child ended, starting it again"
-		if c.ended(born, err.Error()) {
+		if c.ended(err.Error()) {
 			message = "child ends again and again, starting it again"
 		}
 		c.spec.Log.Error(message, "child", c.spec.Name, "because", err.Error(), "in", backoff)
