@@ -54,6 +54,7 @@ var speed = race{
 		}},
 		{name: "reverseproxy", start: func(ctx context.Context, b *bench) (*entry, error) { return enterProxy(ctx, b, false) }},
 		{name: "reverseproxy-pooled", extra: true, start: func(ctx context.Context, b *bench) (*entry, error) { return enterProxy(ctx, b, true) }},
+		{name: "bare", extra: true, start: enterBare},
 		{name: "hookline", start: func(ctx context.Context, b *bench) (*entry, error) {
 			return enterHookline(ctx, b, "hookline", "", false)
 		}},
@@ -79,6 +80,26 @@ func enterProxy(ctx context.Context, b *bench, pooled bool) (*entry, error) {
 	}
 	e.spec.Head = requestHead(e.spec.Addr, "/", basic(hookUser, hookPassword))
 	return e, nil
+}
+
+func enterBare(ctx context.Context, b *bench) (*entry, error) {
+	w, err := startWorker(ctx, roleProxy)
+	if err != nil {
+		return nil, err
+	}
+	var got bareReply
+	spec := bareSpec{Command: []string{b.hookline, "child", "transport", "http", "bench"}, Settings: b.targetSettings()}
+	if err := w.call("listen-bare", spec, &got); err != nil {
+		w.stop()
+		return nil, err
+	}
+	return &entry{
+		spec:    loadSpec{Addr: got.Addr, Want: 200, Head: requestHead(got.Addr, "/", basic(hookUser, hookPassword))},
+		arrives: sent, stop: w.stop,
+		processes: func() (map[string][]int, error) {
+			return map[string][]int{"bare": {w.pid()}, "http child": {got.PID}}, nil
+		},
+	}, nil
 }
 
 func enterHookline(ctx context.Context, b *bench, name, journal string, transform bool) (*entry, error) {
