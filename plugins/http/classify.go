@@ -146,5 +146,5 @@ func retryAfter(h nethttp.Header, now time.Time) time.Duration {
 }
 
 func (t *Transport) dialFailure(ctx context.Context, err error) transport.Receipt {
-	return target.Failure(ctx, t.endpoint.addr, t.endpoint.dialTimeout, err)
+	return target.Failure(ctx, t.endpoint.addr, t.endpoint.dialer.Timeout, err)
 }

@@ -30,8 +30,7 @@ type Transport struct {
 	dialFunc func(ctx context.Context, network, address string) (net.Conn, error) // tests only
 	fileTTL  time.Duration
 
-	endpoint *endpoint // nil until Configure
-	dialer   net.Dialer
+	endpoint *endpoint         // nil until Configure
 	tls      *target.TLSSource // nil for http
 	pool     pool
 }
@@ -81,7 +80,7 @@ func (t *Transport) Configure(_ context.Context, settings json.RawMessage) error
 		}
 		t.tls = src
 	}
-	t.dialer = net.Dialer{Resolver: t.resolver, ControlContext: tgt.guard.Control}
+	tgt.dialer.Resolver = t.resolver
 	t.pool = pool{max: tgt.maxIdle, ttl: tgt.idleTimeout}
 	t.endpoint = tgt
 	return nil

@@ -103,9 +103,9 @@ func (p *pool) close() {
 
 // dial connects, and shakes hands if cfg is not nil.
 func (t *Transport) dial(ctx context.Context, cfg *tls.Config) (*conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, t.endpoint.dialTimeout)
+	ctx, cancel := context.WithTimeout(ctx, t.endpoint.dialer.Timeout)
 	defer cancel()
-	connect := t.dialer.DialContext
+	connect := t.endpoint.dialer.DialContext
 	if t.dialFunc != nil {
 		connect = t.dialFunc
 	}
