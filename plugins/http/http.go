@@ -74,11 +74,9 @@ func (t *Transport) Configure(_ context.Context, settings json.RawMessage) error
 		return err
 	}
 	if tgt.https {
-		src, err := target.NewTLSSource(tgt.tls, tgt.hostname, t.fileTTL, "http/1.1")
-		if err != nil {
+		if t.tls, err = tgt.tls.Source(tgt.hostname, t.fileTTL, "http/1.1"); err != nil {
 			return err
 		}
-		t.tls = src
 	}
 	tgt.dialer.Resolver = t.resolver
 	t.pool = pool{max: tgt.maxIdle, ttl: tgt.idleTimeout}
@@ -99,7 +97,7 @@ func (t *Transport) Deliver(ctx context.Context, m *transport.Message) (r transp
 	defer buf.release()
 	rest, err := t.endpoint.appendRequest(buf, m, start)
 	if err != nil {
-		return refused(err)
+		return target.Refused(err)
 	}
 	defer func() { r.TargetTook = time.Since(start) }()
 	for pooled := true; ; pooled = false {

@@ -65,11 +65,9 @@ func (t *Transport) Configure(_ context.Context, settings json.RawMessage) error
 		return err
 	}
 	if m.security != securityNone {
-		src, err := target.NewTLSSource(m.tls, m.host, time.Second)
-		if err != nil {
+		if t.tls, err = m.tls.Source(m.host, time.Second); err != nil {
 			return err
 		}
-		t.tls = src
 	}
 	t.pool.ttl = m.idleTimeout
 	t.slots = make(chan struct{}, m.maxConnections)
@@ -89,7 +87,7 @@ func (t *Transport) Deliver(ctx context.Context, m *transport.Message) (r transp
 	}
 	l, err := t.mail.compose(m)
 	if err != nil {
-		return transport.Failed(transport.None, transport.RejectedByTarget, target.OneLine("nothing was sent: "+err.Error()))
+		return target.Refused(err)
 	}
 	select {
 	case t.slots <- struct{}{}:
