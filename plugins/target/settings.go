@@ -1,6 +1,6 @@
 // Package target is what transports over a network share: reading settings,
-// refusing addresses, TLS whose files are read again, and the receipts of
-// connections that were not made.
+// refusing addresses, TLS whose files are read again, the receipts of connections that
+// were not made, and what holds for the headers of a transform.
 package target
 
 import (
