@@ -32,7 +32,7 @@ type Transport struct {
 
 	endpoint *endpoint         // nil until Configure
 	tls      *target.TLSSource // nil for http
-	pool     pool
+	idle     target.Idle[*conn]
 }
 
 // Option changes what [New] makes.
@@ -79,7 +79,7 @@ func (t *Transport) Configure(_ context.Context, settings json.RawMessage) error
 		}
 	}
 	tgt.dialer.Resolver = t.resolver
-	t.pool = pool{max: tgt.maxIdle, ttl: tgt.idleTimeout}
+	t.idle.Max, t.idle.End = tgt.maxIdle, (*conn).close
 	t.endpoint = tgt
 	return nil
 }
@@ -103,7 +103,7 @@ func (t *Transport) Deliver(ctx context.Context, m *transport.Message) (r transp
 	for pooled := true; ; pooled = false {
 		var c *conn
 		if pooled {
-			c = t.pool.take(start, t.tls.Current())
+			c = t.take(start, t.tls.Current())
 		}
 		if c == nil {
 			if c, err = t.dial(ctx, t.tls.Current()); err != nil {
@@ -112,7 +112,7 @@ func (t *Transport) Deliver(ctx context.Context, m *transport.Message) (r transp
 		}
 		x := c.exchange(ctx, buf.b, rest, t.endpoint.maxReply)
 		if x.reusable {
-			t.pool.put(c, time.Now()) // from here on c is another attempt's
+			t.put(c) // from here on c is another attempt's
 		} else {
 			c.abort()
 		}
@@ -145,6 +145,6 @@ func (t *Transport) Check(ctx context.Context) transport.Receipt {
 
 // Close closes the idle connections; those in use close when their attempt ends.
 func (t *Transport) Close() error {
-	t.pool.close()
+	t.idle.Close()
 	return nil
 }

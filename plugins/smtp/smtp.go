@@ -25,7 +25,7 @@ type Transport struct {
 
 	mail *mailbox // nil until Configure
 	tls  *target.TLSSource
-	pool pool
+	idle target.Idle[*session]
 	// slots bounds the connections in use: mail servers count them, and turn away
 	// whoever has too many.
 	slots chan struct{}
@@ -69,7 +69,7 @@ func (t *Transport) Configure(_ context.Context, settings json.RawMessage) error
 			return err
 		}
 	}
-	t.pool.ttl = m.idleTimeout
+	t.idle.Max, t.idle.End = m.maxConnections, (*session).close
 	t.slots = make(chan struct{}, m.maxConnections)
 	t.mail = m
 	return nil
@@ -98,7 +98,7 @@ func (t *Transport) Deliver(ctx context.Context, m *transport.Message) (r transp
 	start := time.Now()
 	defer func() { r.TargetTook = time.Since(start) }()
 	for {
-		s := t.pool.take(t.tls.Current())
+		s := t.take()
 		if s == nil {
 			if s, err = t.connect(ctx); err != nil {
 				return t.notConnected(ctx, err)
@@ -106,7 +106,7 @@ func (t *Transport) Deliver(ctx context.Context, m *transport.Message) (r transp
 		}
 		x := s.send(ctx, l)
 		if x.reusable {
-			t.pool.put(s)
+			t.idle.Put(s, t.mail.idleTimeout)
 		} else {
 			s.drop() // without a goodbye: the server may be what is slow
 		}
@@ -149,6 +149,6 @@ func (t *Transport) Check(ctx context.Context) transport.Receipt {
 
 // Close closes the idle connections; those in use close when their attempt ends.
 func (t *Transport) Close() error {
-	t.pool.close()
+	t.idle.Close()
 	return nil
 }

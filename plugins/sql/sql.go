@@ -107,7 +107,7 @@ func (t *Transport) Deliver(ctx context.Context, m *transport.Message) (r transp
 		}
 		r, stale := t.attempt(ctx, s, values)
 		if stale && s.kept && !target.DeadlinePassed(ctx) {
-			t.pool.flush() // the others are of the same server, which has gone or was restarted
+			t.pool.idle.Flush() // the others are of the same server, which has gone or was restarted
 			continue
 		}
 		return r
@@ -169,6 +169,6 @@ func (t *Transport) Close() error {
 	if t.database == nil {
 		return nil
 	}
-	t.pool.close()
+	t.pool.idle.Close()
 	return t.dialect.close()
 }
