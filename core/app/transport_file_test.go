@@ -46,3 +46,27 @@ transport = "archive"
 		t.Errorf("after it the file has %q", second)
 	}
 }
+
+// An event for a disk that is not mounted waits for it.
+func TestFileTransportWaitsForItsDisk(t *testing.T) {
+	disk := filepath.Join(t.TempDir(), "disk")
+	d := start(t, preamble+fmt.Sprintf(`
+[transports.archive]
+plugin = "file"
+settings = { path = %q }
+[routes.archive]
+hooks = ["demo"]
+transport = "archive"
+`, disk+"/archive.jsonl")+quick)
+	a := d.update("1", transport.ConnectionRefused)
+	if len(a.Deliveries) != 1 || a.Deliveries[0].Status != "waiting" {
+		t.Fatalf("got %s", a.body)
+	}
+	if err := os.Mkdir(disk, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the line", func() bool {
+		text, _ := os.ReadFile(filepath.Join(disk, "archive.jsonl"))
+		return strings.Contains(string(text), a.EventID)
+	})
+}

@@ -78,7 +78,7 @@ func (t *Transport) Deliver(ctx context.Context, m *transport.Message) (r transp
 	}
 	p, err := t.broker.publishing(m, time.Now())
 	if err != nil {
-		return refused(err)
+		return target.Refused(err)
 	}
 	start := time.Now()
 	defer func() { r.TargetTook = time.Since(start) }()

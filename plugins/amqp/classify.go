@@ -17,12 +17,6 @@ import (
 
 var notConfigured = transport.Failed(transport.None, transport.ConnectionRefused, "the amqp transport is not configured")
 
-// refused is a message that can't be published, so no attempt can succeed. Of the
-// closed set rejected_by_target is the permanent code; TargetStatus stays 0.
-func refused(err error) transport.Receipt {
-	return transport.Failed(transport.None, transport.RejectedByTarget, target.OneLine("nothing was sent: "+err.Error()))
-}
-
 func throttled(addr string) transport.Receipt {
 	return transport.Failed(transport.None, transport.ThrottledByTarget,
 		"nothing was sent: "+addr+" holds up publishers (connection.blocked): its memory or disk is short")

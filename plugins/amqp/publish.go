@@ -14,8 +14,6 @@ import (
 	"github.com/hookline/hookline/plugins/transport"
 )
 
-const maxHeaders = 64 // of a transform
-
 // publication is a message as it is sent.
 type publication struct {
 	amqp091.Publishing
@@ -37,8 +35,8 @@ func (b *broker) publishing(m *transport.Message, now time.Time) (*publication, 
 		p.key = m.Key
 	}
 	headers := make(amqp091.Table, 5+len(m.Headers))
-	if len(m.Headers) > maxHeaders {
-		return nil, fmt.Errorf("the transform set %d headers; %d are allowed", len(m.Headers), maxHeaders)
+	if err := target.HeaderCount(m); err != nil {
+		return nil, err
 	}
 	for name, value := range m.Headers {
 		lower := strings.ToLower(name)
@@ -80,12 +78,11 @@ func (b *broker) publishing(m *transport.Message, now time.Time) (*publication, 
 // reserved tells whether Hookline or RabbitMQ owns a header. name is in lower case.
 func reserved(name string) bool {
 	switch name {
-	case "traceparent",
-		"cc", "bcc", // lists of further routing keys, to RabbitMQ
+	case "cc", "bcc", // lists of further routing keys, to RabbitMQ
 		"x-death", "x-first-death-queue", "x-first-death-reason", "x-first-death-exchange":
 		return true
 	}
-	return strings.HasPrefix(name, "webhook-") || strings.HasPrefix(name, "hookline-")
+	return transport.OwnHeader(name)
 }
 
 // publish sends p on c and waits for what the broker says of it.

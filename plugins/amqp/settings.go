@@ -87,19 +87,14 @@ func parseSettings(raw json.RawMessage, version string) (*broker, error) {
 	if s.Channels < 1 || s.Channels > 2047 {
 		bad.Add("channels", "must be from 1 to 2047")
 	}
-	if s.TLS != nil {
-		s.TLS.Check(&bad)
-	}
+	s.TLS.Check(&bad)
 	b.dialer = s.Dialer(&bad)
-	if err := bad.Err(); err != nil {
+	err := bad.Err()
+	if err != nil {
 		return nil, err
 	}
-	if s.TLS != nil {
-		src, err := target.NewTLSSource(*s.TLS, host, 0)
-		if err != nil {
-			return nil, err
-		}
-		b.tls = src
+	if b.tls, err = s.TLS.Source(host, 0); err != nil {
+		return nil, err
 	}
 	return b, nil
 }

@@ -46,7 +46,7 @@ func TestConformance(t *testing.T) {
 			Settings: with("line", "payload"),
 			Message:  func(m *transport.Message) { m.Payload = []byte("Jane\nDoe") },
 		}, {
-			Name: "a folder that is not there", Effect: transport.None, Codes: []transport.Code{transport.NotFoundAtTarget},
+			Name: "a folder that is not there", Effect: transport.None, Codes: []transport.Code{transport.ConnectionRefused},
 			Make: func(to conformance.Target) { to.Set(conformance.Down) },
 		}},
 	})

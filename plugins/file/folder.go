@@ -70,7 +70,7 @@ func (s *archive) check() transport.Receipt {
 
 // failure maps an error of the file system. path is in no error twice.
 func failure(effect transport.Effect, path string, err error) transport.Receipt {
-	code := transport.TargetError // also a full disk, and one that can only be read
+	code := transport.TargetError // a disk that is full, broken, gone or can only be read
 	why := target.Cause(err)
 	var at *fs.PathError
 	if errors.As(err, &at) && !isErrno(err) {
@@ -78,7 +78,9 @@ func failure(effect transport.Effect, path string, err error) transport.Receipt 
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		code, why = transport.NotFoundAtTarget, "the folder is not there"
+		// A disk that is not mounted comes back, and the lines wait for it. Of a folder
+		// that never was Check tells, before an event waits for it.
+		code, why = transport.ConnectionRefused, "the folder is not there; mount its disk, or make it"
 	case errors.Is(err, errNotRegular), errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EISDIR), errors.Is(err, syscall.ENXIO):
 		code = transport.NotFoundAtTarget
 	case errors.Is(err, fs.ErrPermission):

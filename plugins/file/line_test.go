@@ -2,6 +2,7 @@ package file_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -128,10 +129,13 @@ func TestPaths(t *testing.T) {
 func TestFoldersThatAreNotMade(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "file"), "")
-	for _, path := range []string{"mnt/a.jsonl", "mnt/{hook}/a.jsonl", "mnt/x-{hook}", "file/a", "file/{hook}/a"} {
+	for path, code := range map[string]transport.Code{
+		"mnt/a.jsonl": transport.ConnectionRefused, "mnt/{hook}/a.jsonl": transport.ConnectionRefused, "mnt/x-{hook}": transport.ConnectionRefused,
+		"file/a": transport.NotFoundAtTarget, "file/{hook}/a": transport.NotFoundAtTarget,
+	} {
 		tr := configured(t, obj{"path": dir + "/" + path})
-		want(t, deliver(t, tr, message()), transport.None, transport.NotFoundAtTarget)
-		want(t, tr.Check(t.Context()), transport.None, transport.NotFoundAtTarget)
+		want(t, deliver(t, tr, message()), transport.None, code)
+		want(t, tr.Check(t.Context()), transport.None, code)
 	}
 	if list, _ := os.ReadDir(dir); len(list) != 1 {
 		t.Errorf("something was made: %v", list)
@@ -141,6 +145,42 @@ func TestFoldersThatAreNotMade(t *testing.T) {
 	}
 	tr := configured(t, obj{"path": dir + "/mnt/{hook}/{kind}/a.jsonl"})
 	want(t, deliver(t, tr, message()), transport.Done, transport.Delivered)
+}
+
+// A folder that is away, as that of a disk that is not mounted, costs nothing but time:
+// it is told as what comes back, nothing is made in its place, and the lines go on in the
+// files that were there.
+func TestFolderComesBack(t *testing.T) {
+	for _, name := range []string{"a.jsonl", "{hook}/a.jsonl"} {
+		disk := filepath.Join(t.TempDir(), "disk")
+		if err := os.Mkdir(disk, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		tr := configured(t, obj{"path": filepath.Join(disk, name), "line": "payload"})
+		for n := range 3 {
+			want(t, deliver(t, tr, numbered(fmt.Sprint(n))), transport.Done, transport.Delivered)
+			if err := os.Rename(disk, disk+".away"); err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range []transport.Receipt{deliver(t, tr, numbered("away")), tr.Check(t.Context())} {
+				want(t, r, transport.None, transport.ConnectionRefused)
+				if !strings.Contains(r.Detail, disk) || !strings.Contains(r.Detail, "not there") {
+					t.Errorf("detail: %s", r.Detail)
+				}
+			}
+			if exists(disk) {
+				t.Fatal("a folder was made in the place of the disk")
+			}
+			if err := os.Rename(disk+".away", disk); err != nil {
+				t.Fatal(err)
+			}
+			want(t, tr.Check(t.Context()), transport.Done, transport.Delivered)
+		}
+		path := filepath.Join(disk, strings.ReplaceAll(name, "{hook}", message().Hook))
+		if got := strings.Join(lines(t, path), " "); got != "0 1 2" {
+			t.Errorf("%s: the file has %q", name, got)
+		}
+	}
 }
 
 func TestCheckLeavesNothing(t *testing.T) {

@@ -74,7 +74,7 @@ func TestSchema(t *testing.T) {
 		},
 		Defaults: file.Defaults(),
 		Told: []string{
-			string(transport.Delivered), string(transport.NotFoundAtTarget), string(transport.UnauthorizedByTarget),
+			string(transport.Delivered), string(transport.ConnectionRefused), string(transport.NotFoundAtTarget), string(transport.UnauthorizedByTarget),
 			string(transport.RejectedByTarget), string(transport.TargetError), string(transport.Timeout),
 		},
 	}.Check(t)

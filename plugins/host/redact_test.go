@@ -42,6 +42,43 @@ func TestRedactorKnowsTheForms(t *testing.T) {
 	}
 }
 
+// A secret of three bytes or fewer leaves the words alone that it is a part of, host names
+// above all; a longer one is taken out wherever it is.
+func TestRedactorOfShortSecrets(t *testing.T) {
+	for _, c := range []struct{ secret, text, want string }{
+		{"ehr", "lookup ehr.example.org: no such host", ""},
+		{"ehr", "POST https://ehr.example.org/in: 503", ""},
+		{"ehr", "dial tcp my.ehr:443, ehr-2.local, old_ehr, ehr2, Nehru, ehré, éehr", ""},
+		{"ehr", "ehr", "[secret]"},
+		{"ehr", `"password":"ehr"`, `"password":"[secret]"`},
+		{"ehr", "amqp://ehr:ehr@ehr.example.org/", "amqp://[secret]:[secret]@ehr.example.org/"},
+		{"ehr", "a=1&token=ehr&b=2 ehr, (ehr) 'ehr'", "a=1&token=[secret]&b=2 [secret], ([secret]) '[secret]'"},
+		{"ehr", "wrong password ehr.", "wrong password [secret]."},
+		{"ehr", "ehr... -ehr- --password=ehr", "[secret]... -[secret]- --password=[secret]"},
+		{"ehr", `"user:\nehr\n" \u003cehr\u003e ehr\tx`, `"user:\n[secret]\n" \u003c[secret]\u003e [secret]\tx`},
+		{"ehr", "u%3Aehr%40h", "u%3A[secret]%40h"},
+		{"ehr", "basic ZWhy, ZWhyZWhy", "basic [secret], ZWhyZWhy"},
+		{"a/b", "p=a%2Fb p=a/b q=xa/by", "p=[secret] p=[secret] q=xa/by"},
+		{"ü", "für ü", "für [secret]"},
+		{"7", "10.0.0.7:7 attempt 17", "10.0.0.7:[secret] attempt 17"},
+		{"abcd", "xabcdx abcd.example.org YWJjZA", "x[secret]x [secret].example.org [secret]"},
+	} {
+		r := &Redactor{}
+		r.Hide(c.secret)
+		if c.want == "" {
+			c.want = c.text
+		}
+		if got := r.String(c.text); got != c.want {
+			t.Errorf("%q of %s:\n got %s\nwant %s", c.secret, c.text, got, c.want)
+		}
+	}
+	r := &Redactor{}
+	r.Hide("ehr", "ehr-and-more", "ab")
+	if got := r.String("ehr-and-more ehrehr-and-more ab"); got != "[secret] [secret][secret] [secret]" {
+		t.Errorf("several: %s", got)
+	}
+}
+
 // The line is cut behind the secret, not through it.
 func TestRedactedBeforeItIsCut(t *testing.T) {
 	var out strings.Builder

@@ -21,12 +21,6 @@ const maxRetryAfter = 24 * time.Hour
 
 var notConfigured = transport.Failed(transport.None, transport.ConnectionRefused, "the http transport is not configured")
 
-// refused is a message that can't become a request, so no attempt can succeed. Of
-// the closed set rejected_by_target is the permanent code; TargetStatus stays 0.
-func refused(err error) transport.Receipt {
-	return transport.Failed(transport.None, transport.RejectedByTarget, target.OneLine("nothing was sent: "+err.Error()))
-}
-
 // receipt tells what came of a request that was begun.
 func (x *exchange) receipt(ctx context.Context, start time.Time) transport.Receipt {
 	if x.resp != nil {
@@ -146,5 +140,5 @@ func retryAfter(h nethttp.Header, now time.Time) time.Duration {
 }
 
 func (t *Transport) dialFailure(ctx context.Context, err error) transport.Receipt {
-	return target.Failure(ctx, t.endpoint.addr, t.endpoint.dialTimeout, err)
+	return target.Failure(ctx, t.endpoint.addr, t.endpoint.dialer.Timeout, err)
 }

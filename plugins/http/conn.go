@@ -46,7 +46,6 @@ type conn struct {
 	interrupt func()                // ends every read and write
 
 	reused  bool
-	expires time.Time
 	keepFor time.Duration // what the target's Keep-Alive allows, 0 if it says nothing
 
 	// Of the exchange under way:

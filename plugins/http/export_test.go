@@ -17,11 +17,7 @@ func WithFileTTL(d time.Duration) Option {
 }
 
 // Idle is the number of pooled connections.
-func (t *Transport) Idle() int {
-	t.pool.mu.Lock()
-	defer t.pool.mu.Unlock()
-	return len(t.pool.idle)
-}
+func (t *Transport) Idle() int { return t.idle.Len() }
 
 // JoinPath joins as a request does.
 func JoinPath(base, path string) (string, error) {

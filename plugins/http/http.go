@@ -30,10 +30,9 @@ type Transport struct {
 	dialFunc func(ctx context.Context, network, address string) (net.Conn, error) // tests only
 	fileTTL  time.Duration
 
-	endpoint *endpoint // nil until Configure
-	dialer   net.Dialer
+	endpoint *endpoint         // nil until Configure
 	tls      *target.TLSSource // nil for http
-	pool     pool
+	idle     target.Idle[*conn]
 }
 
 // Option changes what [New] makes.
@@ -75,14 +74,12 @@ func (t *Transport) Configure(_ context.Context, settings json.RawMessage) error
 		return err
 	}
 	if tgt.https {
-		src, err := target.NewTLSSource(tgt.tls, tgt.hostname, t.fileTTL, "http/1.1")
-		if err != nil {
+		if t.tls, err = tgt.tls.Source(tgt.hostname, t.fileTTL, "http/1.1"); err != nil {
 			return err
 		}
-		t.tls = src
 	}
-	t.dialer = net.Dialer{Resolver: t.resolver, ControlContext: tgt.guard.Control}
-	t.pool = pool{max: tgt.maxIdle, ttl: tgt.idleTimeout}
+	tgt.dialer.Resolver = t.resolver
+	t.idle.Max, t.idle.End = tgt.maxIdle, (*conn).close
 	t.endpoint = tgt
 	return nil
 }
@@ -100,13 +97,13 @@ func (t *Transport) Deliver(ctx context.Context, m *transport.Message) (r transp
 	defer buf.release()
 	rest, err := t.endpoint.appendRequest(buf, m, start)
 	if err != nil {
-		return refused(err)
+		return target.Refused(err)
 	}
 	defer func() { r.TargetTook = time.Since(start) }()
 	for pooled := true; ; pooled = false {
 		var c *conn
 		if pooled {
-			c = t.pool.take(start, t.tls.Current())
+			c = t.take(start, t.tls.Current())
 		}
 		if c == nil {
 			if c, err = t.dial(ctx, t.tls.Current()); err != nil {
@@ -115,7 +112,7 @@ func (t *Transport) Deliver(ctx context.Context, m *transport.Message) (r transp
 		}
 		x := c.exchange(ctx, buf.b, rest, t.endpoint.maxReply)
 		if x.reusable {
-			t.pool.put(c, time.Now()) // from here on c is another attempt's
+			t.put(c) // from here on c is another attempt's
 		} else {
 			c.abort()
 		}
@@ -148,6 +145,6 @@ func (t *Transport) Check(ctx context.Context) transport.Receipt {
 
 // Close closes the idle connections; those in use close when their attempt ends.
 func (t *Transport) Close() error {
-	t.pool.close()
+	t.idle.Close()
 	return nil
 }

@@ -5,39 +5,20 @@ import (
 	"context"
 	"crypto/tls"
 	"math"
-	"sync"
 	"syscall"
 	"time"
 
 	"github.com/hookline/hookline/plugins/target"
 )
 
-// pool keeps unused connections, the latest on top, so that a load that falls
-// lets the others age and close.
-type pool struct {
-	max int
-	ttl time.Duration
-
-	mu     sync.Mutex
-	idle   []*conn
-	reaper *time.Timer
-	closed bool
-}
-
 // take returns a connection that looks alive and was made under cfg, or nil.
-func (p *pool) take(now time.Time, cfg *tls.Config) *conn {
+func (t *Transport) take(now time.Time, cfg *tls.Config) *conn {
 	for {
-		p.mu.Lock()
-		n := len(p.idle)
-		if n == 0 {
-			p.mu.Unlock()
+		c, ok := t.idle.Take(now)
+		if !ok {
 			return nil
 		}
-		c := p.idle[n-1]
-		p.idle[n-1] = nil
-		p.idle = p.idle[:n-1]
-		p.mu.Unlock()
-		if now.Before(c.expires) && c.config == cfg && c.alive() {
+		if c.config == cfg && c.alive() {
 			c.reused = true
 			return c
 		}
@@ -45,67 +26,19 @@ func (p *pool) take(now time.Time, cfg *tls.Config) *conn {
 	}
 }
 
-func (p *pool) put(c *conn, now time.Time) {
-	keep := p.ttl
-	if c.keepFor > 0 && c.keepFor < keep {
-		keep = c.keepFor
+func (t *Transport) put(c *conn) {
+	keep := t.endpoint.idleTimeout
+	if c.keepFor > 0 {
+		keep = min(keep, c.keepFor)
 	}
-	c.expires = now.Add(keep)
-	p.mu.Lock()
-	if p.closed || len(p.idle) >= p.max {
-		p.mu.Unlock()
-		c.close()
-		return
-	}
-	p.idle = append(p.idle, c)
-	if p.reaper == nil {
-		p.reaper = time.AfterFunc(p.ttl, p.reap)
-	}
-	p.mu.Unlock()
-}
-
-// reap closes what has expired, and comes back as long as something is left.
-func (p *pool) reap() {
-	now := time.Now()
-	var old []*conn
-	p.mu.Lock()
-	kept := p.idle[:0]
-	for _, c := range p.idle {
-		if now.Before(c.expires) {
-			kept = append(kept, c)
-		} else {
-			old = append(old, c)
-		}
-	}
-	clear(p.idle[len(kept):])
-	p.idle = kept
-	if p.reaper = nil; len(kept) > 0 && !p.closed {
-		p.reaper = time.AfterFunc(p.ttl/2+time.Millisecond, p.reap)
-	}
-	p.mu.Unlock()
-	for _, c := range old {
-		c.close()
-	}
-}
-
-func (p *pool) close() {
-	p.mu.Lock()
-	idle := p.idle
-	p.idle, p.closed = nil, true
-	if p.reaper != nil {
-		p.reaper.Stop()
-	}
-	p.mu.Unlock()
-	for _, c := range idle {
-		c.close()
-	}
+	t.idle.Put(c, keep)
 }
 
 // dial connects, and shakes hands if cfg is not nil.
 func (t *Transport) dial(ctx context.Context, cfg *tls.Config) (*conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, t.endpoint.dialTimeout)
+	ctx, cancel := context.WithTimeout(ctx, t.endpoint.dialer.Timeout)
 	defer cancel()
-	connect := t.dialer.DialContext
+	connect := t.endpoint.dialer.DialContext
 	if t.dialFunc != nil {
 		connect = t.dialFunc
 	}

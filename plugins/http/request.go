@@ -10,15 +10,12 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/net/http/httpguts"
-
 	"github.com/hookline/hookline/plugins/target"
 	"github.com/hookline/hookline/plugins/transport"
 )
 
 const (
 	inlinePayload = 32 << 10 // up to here head and payload are one write
-	maxHeaders    = 64       // of a transform
 	maxPath       = 8 << 10
 )
 
@@ -138,11 +135,11 @@ func (t *endpoint) appendRequest(buf *buffer, m *transport.Message, now time.Tim
 	return nil, nil
 }
 
-// appendHeader refuses a value that could end the line or be changed on the way:
-// a signature covers webhook-id as the target reads it.
+// appendHeader refuses a value that could be changed on the way: a signature covers
+// webhook-id as the target reads it.
 func appendHeader(b []byte, name, value string) ([]byte, error) {
-	if !httpguts.ValidHeaderFieldValue(value) || strings.Trim(value, " \t") != value {
-		return b, fmt.Errorf("header %s has a control character, or a space at an end, in its value", name)
+	if err := target.HeaderValue(name, value); err != nil {
+		return b, err
 	}
 	b = append(b, name...)
 	b = append(b, ": "...)
@@ -160,14 +157,14 @@ func (t *endpoint) checkHeaders(m *transport.Message) (c customHeaders, err erro
 	if len(m.Headers) == 0 {
 		return c, nil
 	}
-	if len(m.Headers) > maxHeaders {
-		return c, fmt.Errorf("the transform set %d headers; %d are allowed", len(m.Headers), maxHeaders)
+	if err := target.HeaderCount(m); err != nil {
+		return c, err
 	}
 	c.names = make([]string, 0, len(m.Headers))
 	seen := make(map[string]bool, len(m.Headers))
 	for name := range m.Headers {
-		if !httpguts.ValidHeaderFieldName(name) {
-			return c, fmt.Errorf("the transform set a header whose name is not a header name: %.40q", name)
+		if err := target.HeaderName(name); err != nil {
+			return c, err
 		}
 		lower := strings.ToLower(name)
 		switch {

@@ -3,7 +3,6 @@ package http
 import (
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"net"
 	"net/url"
 	"slices"
@@ -19,6 +18,7 @@ import (
 
 // settings is the JSON as written; settings.schema.json describes it.
 type settings struct {
+	target.Network
 	URL            string            `json:"url"`
 	Method         string            `json:"method"`
 	Username       *string           `json:"username"`
@@ -27,9 +27,6 @@ type settings struct {
 	Headers        map[string]string `json:"headers"`
 	SigningSecrets stringOrList      `json:"signing_secrets"`
 	TLS            *target.TLS       `json:"tls"`
-	DenyAddresses  []string          `json:"deny_addresses"`
-	AllowLinkLocal bool              `json:"allow_link_local"`
-	DialTimeout    string            `json:"dial_timeout"`
 	IdleTimeout    string            `json:"idle_timeout"`
 	MaxIdle        int               `json:"max_idle"`
 	MaxReply       int               `json:"max_reply"`
@@ -38,7 +35,7 @@ type settings struct {
 // defaults are those that the schema tells; a test holds the two together.
 func defaults() settings {
 	return settings{
-		Method: "POST", DialTimeout: "10s", IdleTimeout: "30s", MaxIdle: 1024, MaxReply: 64 << 10,
+		Network: target.DefaultNetwork(), Method: "POST", IdleTimeout: "30s", MaxIdle: 1024, MaxReply: 64 << 10,
 	}
 }
 
@@ -71,8 +68,7 @@ type endpoint struct {
 	signers      []*signer
 
 	tls         target.TLS
-	guard       *target.Guard
-	dialTimeout time.Duration
+	dialer      *target.Dialer
 	idleTimeout time.Duration
 	maxIdle     int
 	maxReply    int
@@ -103,8 +99,7 @@ func parseSettings(raw json.RawMessage, version string) (*endpoint, error) {
 		s.TLS.Check(&bad)
 		t.tls = *s.TLS
 	}
-	t.guard = target.NewGuard(s.DenyAddresses, s.AllowLinkLocal, &bad)
-	t.dialTimeout = bad.Duration("dial_timeout", s.DialTimeout)
+	t.dialer = s.Dialer(&bad)
 	t.idleTimeout = bad.Duration("idle_timeout", s.IdleTimeout)
 	if s.MaxIdle < 0 || s.MaxIdle > 65536 {
 		bad.Add("max_idle", "must be from 0 to 65536")
@@ -112,8 +107,8 @@ func parseSettings(raw json.RawMessage, version string) (*endpoint, error) {
 	if s.MaxReply < 1024 || s.MaxReply > 1<<20 {
 		bad.Add("max_reply", "must be from 1024 to 1048576 bytes")
 	}
-	if len(bad) > 0 {
-		return nil, errors.Join(bad...)
+	if err := bad.Err(); err != nil {
+		return nil, err
 	}
 	if s.MaxIdle == 0 {
 		head.set("Connection", "close") // the target need not hold what we won't use

@@ -72,10 +72,8 @@ func (t *Transport) Configure(_ context.Context, settings json.RawMessage) error
 	if err != nil {
 		return err
 	}
-	if l.tls != nil {
-		if t.tls, err = target.NewTLSSource(*l.tls, l.host, time.Second); err != nil {
-			return err
-		}
+	if t.tls, err = l.tls.Source(l.host, time.Second); err != nil {
+		return err
 	}
 	t.dialer = dialer
 	t.slots = make(chan *conn, l.connections)
@@ -99,7 +97,7 @@ func (t *Transport) Deliver(ctx context.Context, m *transport.Message) (r transp
 	}
 	out, err := t.link.message(m.Payload)
 	if err != nil {
-		return transport.Failed(transport.None, transport.RejectedByTarget, target.OneLine("nothing was sent: "+err.Error()))
+		return target.Refused(err)
 	}
 	c, ended := t.take(ctx)
 	if ended {

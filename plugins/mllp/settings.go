@@ -87,9 +87,7 @@ func parseSettings(raw json.RawMessage) (*link, *target.Dialer, error) {
 	} else {
 		l.addr, l.host = bad.Address("address", s.Address, defaultPort)
 	}
-	if s.TLS != nil {
-		s.TLS.Check(&bad)
-	}
+	s.TLS.Check(&bad)
 	if s.WaitFor != "accept" && s.WaitFor != "application" {
 		bad.Add("wait_for", "must be accept or application")
 	}

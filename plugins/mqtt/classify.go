@@ -21,12 +21,6 @@ const checkSuffix = "-check"
 
 var notConfigured = transport.Failed(transport.None, transport.ConnectionRefused, "the mqtt transport is not configured")
 
-// refused is a message that can't be published, so no attempt can succeed. Of the
-// closed set rejected_by_target is the permanent code; TargetStatus stays 0.
-func refused(err error) transport.Receipt {
-	return transport.Failed(transport.None, transport.RejectedByTarget, target.OneLine("nothing was sent: "+err.Error()))
-}
-
 // said is a receipt of a reason code.
 func said(effect transport.Effect, code transport.Code, status int, detail string) transport.Receipt {
 	r := transport.Failed(effect, code, target.OneLine(detail))

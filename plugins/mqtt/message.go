@@ -16,8 +16,6 @@ import (
 	"github.com/hookline/hookline/plugins/transport"
 )
 
-const maxHeaders = 64 // of a transform
-
 // publication is a message as it is sent, but for the packet's identifier.
 type publication struct {
 	*broker
@@ -41,8 +39,8 @@ func (b *broker) publication(m *transport.Message, now time.Time) (*publication,
 	if len(m.Payload) > b.maxPayload {
 		return nil, fmt.Errorf("the message has %d bytes; max_payload is %d", len(m.Payload), b.maxPayload)
 	}
-	if len(m.Headers) > maxHeaders {
-		return nil, fmt.Errorf("the transform set %d headers; %d are allowed", len(m.Headers), maxHeaders)
+	if err := target.HeaderCount(m); err != nil {
+		return nil, err
 	}
 	p.properties = &v5.Properties{ContentType: m.ContentType}
 	for _, h := range [...]struct{ name, value string }{
@@ -63,7 +61,7 @@ func (b *broker) publication(m *transport.Message, now time.Time) (*publication,
 		switch {
 		case name == "":
 			return nil, errors.New("the transform set a header without a name")
-		case reserved(lower):
+		case transport.OwnHeader(lower):
 			return nil, fmt.Errorf("the transform set header %s, which Hookline itself sets; remove it from the script", target.OneLine(name))
 		case lower == "content-type":
 			p.properties.ContentType = value
@@ -103,11 +101,6 @@ func (p *publication) check() error {
 		return fmt.Errorf("the message has %d bytes with its properties; MQTT allows %d", size, maxPacket)
 	}
 	return nil
-}
-
-// reserved tells whether Hookline owns a header. name is in lower case.
-func reserved(name string) bool {
-	return name == "traceparent" || strings.HasPrefix(name, "webhook-") || strings.HasPrefix(name, "hookline-")
 }
 
 // checkTopic tells what keeps a topic from being published to.

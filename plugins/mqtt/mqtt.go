@@ -80,7 +80,7 @@ func (t *Transport) Deliver(ctx context.Context, m *transport.Message) (r transp
 	start := time.Now()
 	p, err := t.broker.publication(m, start)
 	if err != nil {
-		return refused(err)
+		return target.Refused(err)
 	}
 	defer func() { r.TargetTook = time.Since(start) }()
 	for again := true; ; again = false {
@@ -93,7 +93,7 @@ func (t *Transport) Deliver(ctx context.Context, m *transport.Message) (r transp
 		case err == nil:
 			return t.broker.answer(ctx, l, f)
 		case errors.Is(err, errTooLarge):
-			return refused(err)
+			return target.Refused(err)
 		case ctx.Err() != nil:
 			return target.Ended(ctx, transport.None, "waiting for a turn to publish to "+t.broker.addr)
 		case again: // the connection ended while nobody used it

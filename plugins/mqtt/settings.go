@@ -124,19 +124,14 @@ func parseSettings(raw json.RawMessage) (*broker, error) {
 	if b.keepalive > 0 && (b.keepalive < keepaliveLo || b.keepalive > keepaliveHi || b.keepalive%time.Second != 0) {
 		bad.Add("keepalive", "must be whole seconds, from 1s to 65535s")
 	}
-	if s.TLS != nil {
-		s.TLS.Check(&bad)
-	}
+	s.TLS.Check(&bad)
 	b.dialer = s.Dialer(&bad)
-	if err := bad.Err(); err != nil {
+	err := bad.Err()
+	if err != nil {
 		return nil, err
 	}
-	if s.TLS != nil {
-		src, err := target.NewTLSSource(*s.TLS, host, 0)
-		if err != nil {
-			return nil, err
-		}
-		b.tls = src
+	if b.tls, err = s.TLS.Source(host, 0); err != nil {
+		return nil, err
 	}
 	return b, nil
 }

@@ -19,12 +19,6 @@ import (
 
 var notConfigured = transport.Failed(transport.None, transport.ConnectionRefused, "the nats transport is not configured")
 
-// refused is a message that can't be published, so no attempt can succeed. Of the
-// closed set rejected_by_target is the permanent code; TargetStatus stays 0.
-func refused(err error) transport.Receipt {
-	return transport.Failed(transport.None, transport.RejectedByTarget, target.OneLine("nothing was sent: "+err.Error()))
-}
-
 // failure is the receipt for a connection that was not made, or a login that was
 // refused. Nothing was published.
 func (c *cluster) failure(ctx context.Context, err error) transport.Receipt {
@@ -115,7 +109,7 @@ func (l *link) unacknowledged(ctx context.Context, err error) transport.Receipt 
 	case errors.Is(err, natsgo.ErrMaxPayload):
 		return transport.Failed(transport.None, transport.RejectedByTarget, fmt.Sprintf("the message is larger than the server's max_payload, %d bytes", l.conn.MaxPayload()))
 	case errors.Is(err, natsgo.ErrBadSubject), errors.Is(err, natsgo.ErrHeadersNotSupported):
-		return refused(err)
+		return target.Refused(err)
 	case errors.Is(err, jetstream.ErrInvalidJSAck):
 		return transport.Failed(transport.Unknown, transport.BadResponse, "what answered on the message's subject is not a stream")
 	case errors.Is(err, natsgo.ErrConnectionClosed), errors.Is(err, natsgo.ErrDisconnected):

@@ -6,12 +6,10 @@ import (
 	"strings"
 
 	natsgo "github.com/nats-io/nats.go"
-	"golang.org/x/net/http/httpguts"
 
+	"github.com/hookline/hookline/plugins/target"
 	"github.com/hookline/hookline/plugins/transport"
 )
-
-const maxHeaders = 64 // of a transform
 
 // message makes what is published. The error says why m can't be sent at all.
 func (c *cluster) message(m *transport.Message) (*natsgo.Msg, error) {
@@ -22,18 +20,18 @@ func (c *cluster) message(m *transport.Message) (*natsgo.Msg, error) {
 			return nil, fmt.Errorf("the subject with the message's path %w", err)
 		}
 	}
-	if len(m.Headers) > maxHeaders {
-		return nil, fmt.Errorf("the transform set %d headers; %d are allowed", len(m.Headers), maxHeaders)
+	if err := target.HeaderCount(m); err != nil {
+		return nil, err
 	}
 	contentType := m.ContentType
 	if contentType == "" {
 		contentType = "application/json"
 	}
 	for name, value := range m.Headers {
-		lower := strings.ToLower(name)
-		switch {
-		case !httpguts.ValidHeaderFieldName(name):
-			return nil, fmt.Errorf("the transform set a header whose name is not a header name: %.40q", name)
+		if err := target.HeaderName(name); err != nil {
+			return nil, err
+		}
+		switch lower := strings.ToLower(name); {
 		case reserved(lower):
 			return nil, fmt.Errorf("the transform set header %s, which Hookline or NATS itself uses; remove it from the script", name)
 		case lower == "content-type":
@@ -51,8 +49,8 @@ func (c *cluster) message(m *transport.Message) (*natsgo.Msg, error) {
 		}
 	}
 	for name, values := range out.Header {
-		if v := values[0]; !httpguts.ValidHeaderFieldValue(v) || strings.Trim(v, " \t") != v {
-			return nil, fmt.Errorf("header %s has a control character, or a space at an end, in its value", name)
+		if err := target.HeaderValue(name, values[0]); err != nil {
+			return nil, err
 		}
 	}
 	return out, nil
@@ -61,5 +59,5 @@ func (c *cluster) message(m *transport.Message) (*natsgo.Msg, error) {
 // reserved tells whether Hookline or NATS owns a header: Nats-Rollup, for one, would
 // delete what a stream has. name is in lower case.
 func reserved(name string) bool {
-	return name == "traceparent" || strings.HasPrefix(name, "nats-") || strings.HasPrefix(name, "webhook-") || strings.HasPrefix(name, "hookline-")
+	return transport.OwnHeader(name) || strings.HasPrefix(name, "nats-")
 }

@@ -76,7 +76,7 @@ func (t *Transport) Deliver(ctx context.Context, m *transport.Message) (r transp
 	}
 	msg, err := t.cluster.message(m)
 	if err != nil {
-		return refused(err)
+		return target.Refused(err)
 	}
 	start := time.Now()
 	defer func() { r.TargetTook = time.Since(start) }()

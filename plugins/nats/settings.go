@@ -70,20 +70,15 @@ func parseSettings(raw json.RawMessage) (*cluster, error) {
 		c.options = append(c.options, natsgo.CustomInboxPrefix(s.InboxPrefix))
 	}
 	s.login(c, &bad)
-	if s.TLS != nil {
-		s.TLS.Check(&bad)
-	}
+	s.TLS.Check(&bad)
 	c.dialer = s.Dialer(&bad)
-	if err := bad.Err(); err != nil {
+	err := bad.Err()
+	if err != nil {
 		return nil, err
 	}
-	if s.TLS != nil {
-		// Without a name of its own: each server has one.
-		src, err := target.NewTLSSource(*s.TLS, "", 0)
-		if err != nil {
-			return nil, err
-		}
-		c.tls = src
+	// Without a name of its own: each server has one.
+	if c.tls, err = s.TLS.Source("", 0); err != nil {
+		return nil, err
 	}
 	return c, nil
 }

@@ -24,8 +24,7 @@ import (
 )
 
 const (
-	maxHeaders = 64  // of a transform
-	maxHeader  = 998 // bytes of a value: a line's limit in RFC 5322
+	maxHeader = 998 // bytes of a value: a line's limit in RFC 5322
 )
 
 // letter is a mail, ready to be sent.
@@ -128,15 +127,16 @@ func envelope(to map[string][]*mail.Address) (out []string) {
 // are taken out: what belongs into the envelope, and the subject.
 func (m *mailbox) headers(out *gomail.Msg, msg *transport.Message) (*written, error) {
 	own := new(written)
-	if len(msg.Headers) > maxHeaders {
-		return nil, fmt.Errorf("the transform set %d headers; %d are allowed", len(msg.Headers), maxHeaders)
+	if err := target.HeaderCount(msg); err != nil {
+		return nil, err
 	}
 	seen := make(map[string]bool, len(msg.Headers))
 	for _, name := range slices.Sorted(maps.Keys(msg.Headers)) {
+		if err := target.HeaderName(name); err != nil {
+			return nil, err
+		}
 		v, lower := msg.Headers[name], strings.ToLower(name)
 		switch {
-		case !httpguts.ValidHeaderFieldName(name):
-			return nil, fmt.Errorf("the transform set a header whose name is not a header name: %.40q", name)
 		case reserved(lower):
 			return nil, fmt.Errorf("the transform set header %s, which Hookline or the mail itself sets; remove it from the script", name)
 		case seen[lower]:
@@ -201,15 +201,15 @@ func split(list string) addresses {
 func reserved(name string) bool {
 	switch name {
 	case "from", "sender", "date", "message-id", "mime-version", "auto-submitted", "user-agent",
-		"received", "return-path", "traceparent", "dkim-signature", "authentication-results":
+		"received", "return-path", "dkim-signature", "authentication-results":
 		return true
 	}
-	for _, prefix := range []string{"content-", "resent-", "arc-", "received-", "webhook-", "hookline-"} {
+	for _, prefix := range []string{"content-", "resent-", "arc-", "received-"} {
 		if strings.HasPrefix(name, prefix) {
 			return true
 		}
 	}
-	return false
+	return transport.OwnHeader(name)
 }
 
 // value refuses what could end a header or hide in it.

@@ -22,6 +22,9 @@ const maxAnswers = 1 << 20
 
 var errTooMuch = errors.New("the server says more than " + strconv.Itoa(maxAnswers) + " bytes")
 
+// goodbye is how long the end of a connection may take: QUIT is a courtesy.
+const goodbye = 250 * time.Millisecond
+
 // past is a deadline that ends every read and write at once.
 var past = time.Unix(1, 0)
 
@@ -31,7 +34,6 @@ type session struct {
 	wire   *wire
 	peer   string
 	config *tls.Config // under which it was made
-	expiry *time.Timer // while it is kept
 	kept   bool        // it was used before
 }
 
@@ -83,6 +85,21 @@ type refusal struct {
 }
 
 func (e *refusal) Error() string { return e.detail }
+
+// take returns a kept connection that was made under the TLS of now, or nil.
+func (t *Transport) take() *session {
+	for {
+		s, ok := t.idle.Take(time.Now())
+		if !ok {
+			return nil
+		}
+		if s.config == t.tls.Current() {
+			s.kept = true
+			return s
+		}
+		s.drop() // without QUIT: an attempt waits
+	}
+}
 
 // connect makes a connection up to where MAIL may follow, within dial_timeout.
 func (t *Transport) connect(ctx context.Context) (*session, error) {

@@ -25,7 +25,7 @@ type Transport struct {
 
 	mail *mailbox // nil until Configure
 	tls  *target.TLSSource
-	pool pool
+	idle target.Idle[*session]
 	// slots bounds the connections in use: mail servers count them, and turn away
 	// whoever has too many.
 	slots chan struct{}
@@ -65,13 +65,11 @@ func (t *Transport) Configure(_ context.Context, settings json.RawMessage) error
 		return err
 	}
 	if m.security != securityNone {
-		src, err := target.NewTLSSource(m.tls, m.host, time.Second)
-		if err != nil {
+		if t.tls, err = m.tls.Source(m.host, time.Second); err != nil {
 			return err
 		}
-		t.tls = src
 	}
-	t.pool.ttl = m.idleTimeout
+	t.idle.Max, t.idle.End = m.maxConnections, (*session).close
 	t.slots = make(chan struct{}, m.maxConnections)
 	t.mail = m
 	return nil
@@ -89,7 +87,7 @@ func (t *Transport) Deliver(ctx context.Context, m *transport.Message) (r transp
 	}
 	l, err := t.mail.compose(m)
 	if err != nil {
-		return transport.Failed(transport.None, transport.RejectedByTarget, target.OneLine("nothing was sent: "+err.Error()))
+		return target.Refused(err)
 	}
 	select {
 	case t.slots <- struct{}{}:
@@ -100,7 +98,7 @@ func (t *Transport) Deliver(ctx context.Context, m *transport.Message) (r transp
 	start := time.Now()
 	defer func() { r.TargetTook = time.Since(start) }()
 	for {
-		s := t.pool.take(t.tls.Current())
+		s := t.take()
 		if s == nil {
 			if s, err = t.connect(ctx); err != nil {
 				return t.notConnected(ctx, err)
@@ -108,7 +106,7 @@ func (t *Transport) Deliver(ctx context.Context, m *transport.Message) (r transp
 		}
 		x := s.send(ctx, l)
 		if x.reusable {
-			t.pool.put(s)
+			t.idle.Put(s, t.mail.idleTimeout)
 		} else {
 			s.drop() // without a goodbye: the server may be what is slow
 		}
@@ -151,6 +149,6 @@ func (t *Transport) Check(ctx context.Context) transport.Receipt {
 
 // Close closes the idle connections; those in use close when their attempt ends.
 func (t *Transport) Close() error {
-	t.pool.close()
+	t.idle.Close()
 	return nil
 }

@@ -3,9 +3,9 @@ package sql
 import (
 	"context"
 	"crypto/tls"
-	"sync"
 	"time"
 
+	"github.com/hookline/hookline/plugins/target"
 	"github.com/hookline/hookline/plugins/transport"
 )
 
@@ -51,26 +51,23 @@ func (r *refusal) Error() string { return r.detail }
 // held is a session of the pool.
 type held struct {
 	session
-	config  *tlsConfig // that it was made with
-	expires time.Time
-	kept    bool // it has been in use before
+	config *tlsConfig // that it was made with
+	kept   bool       // it has been in use before
 }
 
-// pool keeps sessions, the latest on top, so that a load that falls lets the others
-// age and close. No more than its places are open at a time.
+// pool has no more sessions than its places open at a time.
 type pool struct {
 	places  chan struct{}
 	ttl     time.Duration
 	connect func(context.Context, *tlsConfig) (session, error)
-
-	mu     sync.Mutex
-	idle   []*held
-	reaper *time.Timer
-	closed bool
+	idle    target.Idle[*held]
 }
 
 func newPool(places int, ttl time.Duration, connect func(context.Context, *tlsConfig) (session, error)) *pool {
-	return &pool{places: make(chan struct{}, places), ttl: ttl, connect: connect}
+	return &pool{
+		places: make(chan struct{}, places), ttl: ttl, connect: connect,
+		idle: target.Idle[*held]{Max: places, End: func(s *held) { s.close() }},
+	}
 }
 
 // waited is that no place was free until the context ended.
@@ -87,11 +84,11 @@ func (p *pool) take(ctx context.Context, config *tlsConfig, fresh bool) (*held, 
 		return nil, waited{}
 	}
 	for !fresh {
-		s := p.pop()
-		if s == nil {
+		s, ok := p.idle.Take(time.Now())
+		if !ok {
 			break
 		}
-		if s.config == config && time.Now().Before(s.expires) {
+		if s.config == config {
 			s.kept = true
 			return s, nil
 		}
@@ -105,84 +102,12 @@ func (p *pool) take(ctx context.Context, config *tlsConfig, fresh bool) (*held, 
 	return &held{session: s, config: config}, nil
 }
 
-func (p *pool) pop() *held {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	n := len(p.idle) - 1
-	if n < 0 {
-		return nil
-	}
-	s := p.idle[n]
-	p.idle[n] = nil
-	p.idle = p.idle[:n]
-	return s
-}
-
 func (p *pool) put(s *held) {
-	s.expires = time.Now().Add(p.ttl)
-	p.mu.Lock()
-	keep := !p.closed
-	if keep {
-		p.idle = append(p.idle, s)
-		if p.reaper == nil {
-			p.reaper = time.AfterFunc(p.ttl, p.reap)
-		}
-	}
-	p.mu.Unlock()
-	if !keep {
-		s.close()
-	}
+	p.idle.Put(s, p.ttl)
 	<-p.places
 }
 
 func (p *pool) drop(s *held) {
 	s.close()
 	<-p.places
-}
-
-// reap closes what has expired, and comes back as long as something is left.
-func (p *pool) reap() {
-	now := time.Now()
-	p.mu.Lock()
-	if p.closed {
-		p.mu.Unlock()
-		return
-	}
-	var old, fresh []*held
-	for _, s := range p.idle {
-		if now.Before(s.expires) {
-			fresh = append(fresh, s)
-		} else {
-			old = append(old, s)
-		}
-	}
-	p.idle, p.reaper = fresh, nil
-	if len(fresh) > 0 {
-		p.reaper = time.AfterFunc(fresh[0].expires.Sub(now), p.reap)
-	}
-	p.mu.Unlock()
-	for _, s := range old {
-		s.close()
-	}
-}
-
-// flush closes what is not in use.
-func (p *pool) flush() {
-	p.mu.Lock()
-	old := p.idle
-	p.idle = nil
-	p.mu.Unlock()
-	for _, s := range old {
-		s.close()
-	}
-}
-
-func (p *pool) close() {
-	p.mu.Lock()
-	p.closed = true
-	if p.reaper != nil {
-		p.reaper.Stop()
-	}
-	p.mu.Unlock()
-	p.flush()
 }

@@ -86,9 +86,7 @@ func parseSettings(raw json.RawMessage) (*database, error) {
 	if target.HasControl(s.Password) {
 		bad.Add("password", "must not have control characters; a file must not hold a second line")
 	}
-	if s.TLS != nil {
-		s.TLS.Check(&bad)
-	}
+	s.TLS.Check(&bad)
 	s.parseWork(d, &bad)
 	if s.MaxConnections < 1 || s.MaxConnections > 1000 {
 		bad.Add("max_connections", "must be from 1 to 1000")

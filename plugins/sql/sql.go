@@ -66,10 +66,8 @@ func (t *Transport) Configure(_ context.Context, settings json.RawMessage) error
 	if err != nil {
 		return err
 	}
-	if d.tls != nil {
-		if t.tls, err = target.NewTLSSource(*d.tls, d.host, t.fileTTL); err != nil {
-			return err
-		}
+	if t.tls, err = d.tls.Source(d.host, t.fileTTL); err != nil {
+		return err
 	}
 	if d.dialect == mariaDB {
 		t.dialect = newMaria(d)
@@ -98,7 +96,7 @@ func (t *Transport) Deliver(ctx context.Context, m *transport.Message) (r transp
 	}
 	values, err := t.database.statement.values(m)
 	if err != nil {
-		return transport.Failed(transport.None, transport.RejectedByTarget, target.OneLine("nothing was sent: "+err.Error()))
+		return target.Refused(err)
 	}
 	start := time.Now()
 	defer func() { r.TargetTook = time.Since(start) }()
@@ -109,7 +107,7 @@ func (t *Transport) Deliver(ctx context.Context, m *transport.Message) (r transp
 		}
 		r, stale := t.attempt(ctx, s, values)
 		if stale && s.kept && !target.DeadlinePassed(ctx) {
-			t.pool.flush() // the others are of the same server, which has gone or was restarted
+			t.pool.idle.Flush() // the others are of the same server, which has gone or was restarted
 			continue
 		}
 		return r
@@ -171,6 +169,6 @@ func (t *Transport) Close() error {
 	if t.database == nil {
 		return nil
 	}
-	t.pool.close()
+	t.pool.idle.Close()
 	return t.dialect.close()
 }

@@ -19,14 +19,15 @@ func DefaultNetwork() Network { return Network{DialTimeout: "10s"} }
 
 // Dialer connects as the settings say.
 type Dialer struct {
-	Timeout time.Duration // of one connection, DNS included
-	dialer  net.Dialer
+	Timeout  time.Duration // of one connection, DNS included
+	Resolver *net.Resolver // nil: the system's
+	guard    *guard
 }
 
 // Dialer adds to bad what is wrong with the settings.
 func (n Network) Dialer(bad *Faults) *Dialer {
-	guard := NewGuard(n.DenyAddresses, n.AllowLinkLocal, bad)
-	return &Dialer{Timeout: bad.Duration("dial_timeout", n.DialTimeout), dialer: net.Dialer{ControlContext: guard.Control}}
+	g := newGuard(n.DenyAddresses, n.AllowLinkLocal, bad)
+	return &Dialer{Timeout: bad.Duration("dial_timeout", n.DialTimeout), guard: g}
 }
 
 // DialContext connects within the timeout, and not to an address that is denied.
@@ -34,5 +35,6 @@ func (n Network) Dialer(bad *Faults) *Dialer {
 func (d *Dialer) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.Timeout)
 	defer cancel()
-	return d.dialer.DialContext(ctx, network, addr)
+	dialer := net.Dialer{Resolver: d.Resolver, ControlContext: d.guard.control}
+	return dialer.DialContext(ctx, network, addr)
 }

@@ -36,6 +36,12 @@ func Ended(ctx context.Context, effect transport.Effect, where string) transport
 	return transport.Failed(effect, transport.Timeout, OneLine(where+": "+why))
 }
 
+// Refused is a message that can't be sent at all, so no attempt can succeed. Of the
+// closed set rejected_by_target is the permanent code; TargetStatus stays 0.
+func Refused(err error) transport.Receipt {
+	return transport.Failed(transport.None, transport.RejectedByTarget, OneLine("nothing was sent: "+err.Error()))
+}
+
 // Failure is the receipt for a connection to addr ("host:port") that was not made;
 // nothing was sent. within is the
 // dial_timeout of the settings.

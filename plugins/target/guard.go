@@ -7,9 +7,9 @@ import (
 	"syscall"
 )
 
-// Guard refuses addresses at the moment of connecting, after DNS, so that no name
+// guard refuses addresses at the moment of connecting, after DNS, so that no name
 // can lead there. Loopback and private ranges are allowed: targets live there.
-type Guard struct {
+type guard struct {
 	deny      []netip.Prefix
 	linkLocal bool
 }
@@ -45,10 +45,10 @@ func prefixes(list ...string) []netip.Prefix {
 	return out
 }
 
-// NewGuard refuses the built-in ranges and those of deny; what is wrong with them
+// newGuard refuses the built-in ranges and those of deny; what is wrong with them
 // is added to bad, under deny_addresses.
-func NewGuard(deny []string, linkLocal bool, bad *Faults) *Guard {
-	g := &Guard{linkLocal: linkLocal}
+func newGuard(deny []string, linkLocal bool, bad *Faults) *guard {
+	g := &guard{linkLocal: linkLocal}
 	for i, s := range deny {
 		p, err := netip.ParsePrefix(s)
 		if err != nil {
@@ -72,8 +72,8 @@ type DeniedError struct{ reason string }
 
 func (e *DeniedError) Error() string { return "the address is refused: " + e.reason }
 
-// Control is net.Dialer.ControlContext: it sees the address that is connected to.
-func (g *Guard) Control(_ context.Context, _, address string, _ syscall.RawConn) error {
+// control is net.Dialer.ControlContext: it sees the address that is connected to.
+func (g *guard) control(_ context.Context, _, address string, _ syscall.RawConn) error {
 	ap, err := netip.ParseAddrPort(address)
 	if err != nil {
 		return &DeniedError{"it cannot be read"}
@@ -81,7 +81,7 @@ func (g *Guard) Control(_ context.Context, _, address string, _ syscall.RawConn)
 	return g.check(ap.Addr())
 }
 
-func (g *Guard) check(a netip.Addr) error {
+func (g *guard) check(a netip.Addr) error {
 	a = a.WithZone("").Unmap()
 	if err := g.checkOne(a); err != nil {
 		return err
@@ -95,7 +95,7 @@ func (g *Guard) check(a netip.Addr) error {
 	return nil
 }
 
-func (g *Guard) checkOne(a netip.Addr) error {
+func (g *guard) checkOne(a netip.Addr) error {
 	switch {
 	case contains(metadata, a):
 		return &DeniedError{"it serves cloud metadata"}

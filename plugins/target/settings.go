@@ -1,6 +1,7 @@
 // Package target is what transports over a network share: reading settings,
-// refusing addresses, TLS whose files are read again, and the receipts of
-// connections that were not made.
+// refusing addresses, TLS whose files are read again, the receipts of connections that
+// were not made, connections that are shared or kept, and what holds for the headers of
+// a transform.
 package target
 
 import (

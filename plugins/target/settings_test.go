@@ -61,3 +61,14 @@ func TestDecodeNamesTheField(t *testing.T) {
 		}
 	}
 }
+
+// Settings without tls are right, and make no source.
+func TestNoTLS(t *testing.T) {
+	var none *target.TLS
+	var bad target.Faults
+	none.Check(&bad)
+	src, err := none.Source("db.example.org", 0)
+	if bad.Err() != nil || err != nil || src != nil || src.Current() != nil {
+		t.Errorf("%v, %v, %v", bad.Err(), src, err)
+	}
+}

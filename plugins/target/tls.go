@@ -22,8 +22,11 @@ type TLS struct {
 	ServerName string `json:"server_name"` // default: the target's host
 }
 
-// Check adds to bad what is wrong without looking at the files.
+// Check adds to bad what is wrong without looking at the files. Nil, no TLS, is right.
 func (t *TLS) Check(bad *Faults) {
+	if t == nil {
+		return
+	}
 	if (t.CertFile == "") != (t.KeyFile == "") {
 		field, other := "tls.cert_file", "tls.key_file"
 		if t.CertFile != "" {
@@ -57,11 +60,15 @@ type TLSSource struct {
 	err    error                  // why the newest files are not in use
 }
 
-// NewTLSSource reads the files of s, and again when they have changed, for which it
-// looks at most once in ttl. hostname is the server's name unless s has one; protocols
-// are offered by ALPN. The error is a *[transport.SettingError] under "tls".
-func NewTLSSource(s TLS, hostname string, ttl time.Duration, protocols ...string) (*TLSSource, error) {
-	src := &TLSSource{settings: s, name: s.ServerName, ttl: ttl, protocols: protocols, begin: time.Now()}
+// Source reads the files of t, and again when they have changed, for which it looks at
+// most once in ttl. hostname is the server's name unless t has one; protocols are offered
+// by ALPN. The error is a *[transport.SettingError] under "tls". Of nil, no TLS, the
+// source is nil.
+func (t *TLS) Source(hostname string, ttl time.Duration, protocols ...string) (*TLSSource, error) {
+	if t == nil {
+		return nil, nil
+	}
+	src := &TLSSource{settings: *t, name: t.ServerName, ttl: ttl, protocols: protocols, begin: time.Now()}
 	if src.name == "" {
 		src.name = hostname
 	}

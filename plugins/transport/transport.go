@@ -170,7 +170,7 @@ func (e *SettingError) Error() string {
 // because Hookline, an HTTP client or HTTP itself owns it. name is in lower case.
 func ReservedHeader(name string) bool {
 	switch name {
-	case "authorization", "traceparent", "host", "content-length",
+	case "authorization", "host", "content-length",
 		"connection", "keep-alive", "proxy-authenticate", "proxy-authorization",
 		"proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
 		"http2-settings",
@@ -178,5 +178,11 @@ func ReservedHeader(name string) bool {
 		"accept-encoding": // a receipt can't say that its body is compressed
 		return true
 	}
-	return strings.HasPrefix(name, "webhook-") || strings.HasPrefix(name, "hookline-")
+	return OwnHeader(name)
+}
+
+// OwnHeader tells whether Hookline itself sets a header, whatever carries the message.
+// name is in lower case.
+func OwnHeader(name string) bool {
+	return name == "traceparent" || strings.HasPrefix(name, "webhook-") || strings.HasPrefix(name, "hookline-")
 }
