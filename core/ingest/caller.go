@@ -152,19 +152,17 @@ func (all *watches) look() {
 	}
 }
 
-// end tells how long the caller waited if it did not wait for the answer. One that
-// hung up on an answer of the first milliseconds is not looked for: that costs a
-// system call, and whoever waits as long as a person does is looked after above.
+// end tells how long the caller waited if it did not wait for the answer.
 func (all *watches) end(w *watch) (waited time.Duration, gone bool) {
 	all.mu.Lock()
 	delete(all.calls, w)
 	waited = w.after
 	all.mu.Unlock()
-	if waited > 0 {
+	switch {
+	case waited > 0:
 		return waited, true
+	case w.gone(): // so lately that it is not noted yet
+		return time.Since(w.start), true
 	}
-	if waited = time.Since(w.start); waited < lookEvery {
-		return 0, false
-	}
-	return waited, w.gone()
+	return 0, false
 }
