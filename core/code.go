@@ -228,5 +228,9 @@ var table = map[Code]meaning{
 		user: "too much is being sent there at the moment",
 		hint: "transports.{transport}.concurrency or .rate, server.max_in_flight or the hook's loop_limit was reached; it is queued and routes.{route} has on_blocked = \"fail\", or there is no journal to queue it in",
 	},
-	Draining: {status: http.StatusServiceUnavailable, fault: FaultHookline, step: StepRequest},
+	Draining: {
+		status: http.StatusServiceUnavailable, fault: FaultHookline, step: StepRequest,
+		user: "Hookline is being stopped or restarted",
+		hint: "the daemon stopped while the event waited for a place at transports.{transport} (concurrency, rate)",
+	},
 }

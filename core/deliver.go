@@ -26,12 +26,15 @@ func (d *Dispatcher) deliver(ctx context.Context, j *job) Outcome {
 			return out
 		}
 	}
-	done, err := j.route.Transport.Gate.enter(ctx, j.reserved)
+	done, err := j.route.Transport.Gate.enter(ctx, d.stopping(), j.reserved)
 	j.reserved = false
 	if err != nil {
 		code := Overloaded
-		if errors.Is(err, errCircuitOpen) {
+		switch {
+		case errors.Is(err, errCircuitOpen):
 			code = CircuitOpen
+		case errors.Is(err, errStopping):
+			code = Draining
 		}
 		out := j.blocked(code)
 		if d.Journal == nil { // nothing keeps it for later, and accepted it would be dropped (invariant 3)

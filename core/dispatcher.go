@@ -71,6 +71,9 @@ type Dispatcher struct {
 	Revision  string // of the configuration
 	// Observer hears of deliveries; nil: nobody does.
 	Observer Observer
+	// Stopping ends when nobody may wait any longer, for a place at a transport, for
+	// a turn or to try again; nil: never.
+	Stopping context.Context
 
 	// Journal and Background are nil together: then nothing is kept, and a failure
 	// is final.
@@ -185,6 +188,13 @@ func (d *Dispatcher) lease() context.Context {
 		return context.Background()
 	}
 	return d.Journal.Lease()
+}
+
+func (d *Dispatcher) stopping() context.Context {
+	if d.Stopping == nil {
+		return context.Background()
+	}
+	return d.Stopping
 }
 
 // place makes the delivery of an event on a route.
@@ -332,7 +342,7 @@ func (d *Dispatcher) first(ctx context.Context, j *job) Outcome {
 }
 
 // awaitTurn waits until the delivery is the head of its lane, and takes it. It
-// gives up when the head is stuck or ctx ends.
+// gives up when the head is stuck, ctx ends or the daemon stops.
 func (d *Dispatcher) awaitTurn(ctx context.Context, j *job) bool {
 	defer d.Background.forget(j.Lane, j.turn)
 	var tick <-chan time.Time
@@ -354,6 +364,8 @@ func (d *Dispatcher) awaitTurn(ctx context.Context, j *job) bool {
 			}
 		case <-tick:
 			asked = true
+		case <-d.stopping().Done():
+			return false
 		case <-ctx.Done():
 			return false
 		}
@@ -380,7 +392,7 @@ func (d *Dispatcher) run(ctx context.Context, j *job, foreground bool) (out Outc
 	}()
 
 	out = d.deliver(ctx, j)
-	if pause, ok := retryable(&out); ok && foreground && wait(ctx, pause) {
+	if pause, ok := retryable(&out); ok && foreground && d.wait(ctx, pause) {
 		out = d.deliver(ctx, j)
 	}
 	return out
@@ -397,7 +409,7 @@ func retryable(o *Outcome) (pause time.Duration, ok bool) {
 }
 
 // wait sleeps and tells whether there is still time for more.
-func wait(ctx context.Context, pause time.Duration) bool {
+func (d *Dispatcher) wait(ctx context.Context, pause time.Duration) bool {
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= pause {
 		return false
 	}
@@ -406,6 +418,8 @@ func wait(ctx context.Context, pause time.Duration) bool {
 	select {
 	case <-t.C:
 		return true
+	case <-d.stopping().Done():
+		return false
 	case <-ctx.Done():
 		return false
 	}

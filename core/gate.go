@@ -66,23 +66,27 @@ func (g *Gate) Circuit() string {
 	return g.breaker.State().String()
 }
 
-// errCircuitOpen means that the attempt is not to be made now.
-var errCircuitOpen = errors.New("the circuit is open")
+// Why an attempt is not to be made now.
+var (
+	errCircuitOpen = errors.New("the circuit is open")
+	errStopping    = errors.New("the daemon is stopping")
+)
 
-// enter waits for a slot and a turn, at most until ctx ends. reserved: the slot
-// and the turn are held already. The attempt's end must be told to done.
-func (g *Gate) enter(ctx context.Context, reserved bool) (done func(targetFailed bool), err error) {
+// enter waits for a slot and a turn, at most until ctx or stop ends. reserved: the
+// slot and the turn are held already. The attempt's end must be told to done.
+func (g *Gate) enter(ctx, stop context.Context, reserved bool) (done func(targetFailed bool), err error) {
 	if g == nil {
 		return func(bool) {}, nil
 	}
 	if !reserved {
 		if !g.slots.TryAcquire(1) {
-			if err := g.slots.Acquire(ctx, 1); err != nil {
+			acquire := func(ctx context.Context) error { return g.slots.Acquire(ctx, 1) }
+			if err := until(ctx, stop, acquire); err != nil {
 				return nil, err
 			}
 		}
-		if g.limit != nil {
-			if err := g.limit.Wait(ctx); err != nil {
+		if g.limit != nil && !g.limit.Allow() {
+			if err := until(ctx, stop, g.limit.Wait); err != nil {
 				g.leave(1)
 				return nil, err
 			}
@@ -104,6 +108,18 @@ func (g *Gate) enter(ctx context.Context, reserved bool) (done func(targetFailed
 		}
 		g.leave(1)
 	}, nil
+}
+
+// until waits until ctx or stop ends. Only who has to wait pays for a context of both.
+func until(ctx, stop context.Context, wait func(context.Context) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(stop, cancel)()
+	err := wait(ctx)
+	if err != nil && stop.Err() != nil {
+		return errStopping
+	}
+	return err
 }
 
 // reserve takes up to n slots at once, none if the circuit is open and one if it

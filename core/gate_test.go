@@ -1,9 +1,13 @@
 package core
 
 import (
+	"context"
+	"log/slog"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/hookline/hookline/plugins/transport"
 )
 
 // The background looks for what is due again and again; what it does not find must
@@ -25,7 +29,7 @@ func TestLookingCostsNoTurn(t *testing.T) {
 		g.unused(1)
 		begin := time.Now()
 		for range 3 {
-			done, err := g.enter(t.Context(), false)
+			done, err := g.enter(t.Context(), context.Background(), false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -35,4 +39,48 @@ func TestLookingCostsNoTurn(t *testing.T) {
 			t.Errorf("one turn at once and two more took %v, want 1s", took)
 		}
 	})
+}
+
+// When the daemon stops nobody waits any longer, neither for a place at a transport nor
+// to try again: what is known then is the answer.
+func TestStoppingEndsEveryWait(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		gate GateOptions
+		want Code
+	}{
+		{"concurrency", GateOptions{Concurrency: 1}, Draining},
+		{"rate", GateOptions{Concurrency: 2, Rate: 0.1}, Draining},
+		{"the retry", GateOptions{Concurrency: 2}, transport.ConnectionRefused},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				stop, cancel := context.WithCancel(t.Context())
+				gate := NewGate(tt.gate)
+				if _, err := gate.enter(t.Context(), stop, false); err != nil { // and stays
+					t.Fatal(err)
+				}
+				route := &Route{Name: "ehr", Hooks: []string{"*"}, Timeout: time.Minute, Transport: &Transport{Name: "ehr", Label: "EHR", Sender: refused{}, Gate: gate}}
+				d := &Dispatcher{Router: &Router{Routes: []*Route{route}}, Log: slog.New(slog.DiscardHandler), Stopping: stop}
+				ev := &Event{Kind: Insert, TransID: "435", FormID: "319"}
+				ev.Stamp(&Hook{Name: "demo", Timeout: time.Minute}, time.Now())
+				time.AfterFunc(100*time.Millisecond, cancel)
+				begin := time.Now()
+				got, err := d.Dispatch(Arrival{Event: ev})
+				if err != nil || got.Outcomes[0].Code != tt.want || got.Outcomes[0].State != StateDead {
+					t.Errorf("%+v, %v; want %s", got.Outcomes[0], err, tt.want)
+				}
+				if took := time.Since(begin); took != 100*time.Millisecond {
+					t.Errorf("it took %v", took)
+				}
+			})
+		})
+	}
+}
+
+// refused is a target that is down.
+type refused struct{}
+
+func (refused) Deliver(context.Context, *transport.Message) transport.Receipt {
+	return transport.Failed(transport.None, transport.ConnectionRefused, "")
 }

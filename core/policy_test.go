@@ -141,7 +141,7 @@ func TestGate(t *testing.T) {
 		g := NewGate(GateOptions{Concurrency: 2, Failures: 2, Pause: time.Second, Changed: func(s string) { states = append(states, s) }})
 		enter := func() func(bool) {
 			t.Helper()
-			done, err := g.enter(t.Context(), false)
+			done, err := g.enter(t.Context(), context.Background(), false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -153,7 +153,7 @@ func TestGate(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := g.enter(ctx, false); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := g.enter(ctx, context.Background(), false); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("a third: %v", err)
 		}
 		first(true)
@@ -161,7 +161,7 @@ func TestGate(t *testing.T) {
 		if g.Closed() {
 			t.Error("after two failures the circuit is closed")
 		}
-		if _, err := g.enter(t.Context(), false); !errors.Is(err, errCircuitOpen) {
+		if _, err := g.enter(t.Context(), context.Background(), false); !errors.Is(err, errCircuitOpen) {
 			t.Errorf("with the circuit open: %v", err)
 		}
 		if n, again := g.reserve(5); n != 0 || again <= 0 {
@@ -172,7 +172,7 @@ func TestGate(t *testing.T) {
 		if n != 1 {
 			t.Fatalf("%d probes", n)
 		}
-		probe, err := g.enter(t.Context(), true)
+		probe, err := g.enter(t.Context(), context.Background(), true)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -194,7 +194,7 @@ func TestGateRate(t *testing.T) {
 		g := NewGate(GateOptions{Concurrency: 100, Rate: 2})
 		start := time.Now()
 		for range 6 {
-			done, err := g.enter(t.Context(), false)
+			done, err := g.enter(t.Context(), context.Background(), false)
 			if err != nil {
 				t.Fatal(err)
 			}

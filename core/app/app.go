@@ -76,6 +76,8 @@ type App struct {
 	stop     sync.Once
 	life     context.Context // ends when Stop begins, and a reload in progress with it
 	stopping context.CancelFunc
+	patience context.Context // ends when no event may wait for its turn any longer
+	hurry    context.CancelFunc
 }
 
 // New reads and checks the configuration, starts what it calls for and listens.
@@ -83,6 +85,7 @@ type App struct {
 func New(ctx context.Context, o Options) (_ *App, err error) {
 	a := &App{options: o, log: o.Log, errs: make(chan error, 8), live: map[*generation]struct{}{}, gates: map[string]gate{}}
 	a.life, a.stopping = context.WithCancel(context.Background())
+	a.patience, a.hurry = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {
 			a.release()
@@ -228,6 +231,10 @@ func (a *App) Run(ctx context.Context) error {
 	return err
 }
 
+// lastWords is how long before the end of server.drain_timeout nobody waits any longer
+// for a place at a transport.
+const lastWords = time.Second
+
 // Stop refuses new events, lets those in flight finish within
 // server.drain_timeout, and ends everything. It may be called more than once.
 func (a *App) Stop() {
@@ -239,6 +246,8 @@ func (a *App) Stop() {
 		ctx, cancel := context.WithTimeout(context.Background(), timeout)
 		defer cancel()
 		start := time.Now()
+		// What waits gives up while its caller can still be answered.
+		defer time.AfterFunc(timeout-min(timeout/4, lastWords), a.hurry).Stop()
 		if a.scheduler != nil {
 			a.scheduler.Stop() // what is queued stays queued
 		}

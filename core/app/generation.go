@@ -361,7 +361,7 @@ func references(settings json.RawMessage) (out []string) {
 }
 
 func (a *App) dispatch(g *generation) *core.Dispatcher {
-	d := &core.Dispatcher{Router: &core.Router{}, Log: a.log, LogDetail: map[string]bool{}, Revision: g.config.Revision}
+	d := &core.Dispatcher{Router: &core.Router{}, Log: a.log, LogDetail: map[string]bool{}, Revision: g.config.Revision, Stopping: a.patience}
 	if a.store != nil {
 		d.Journal, d.Background = a.store, a.scheduler
 	}

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hookline/hookline/core"
 	"github.com/hookline/hookline/plugins/transport"
 )
 
@@ -159,6 +160,70 @@ func TestDrainTimeoutBoundsStop(t *testing.T) {
 				awaitExit(t, p.pid)
 			}
 			d.logs.wait(t, "server.drain_timeout")
+		})
+	}
+}
+
+// Whoever waits for a place at a transport gives up before server.drain_timeout ends,
+// and in time for the caller to be answered. With a journal the event goes out after
+// the next start.
+func TestStopEndsTheWaitForAPlace(t *testing.T) {
+	slow := strings.NewReplacer(`[server]`, "[server]\ndrain_timeout = \"1s\"", `timeout = "5s"`, `timeout = "60s"`).Replace(preamble)
+	const kept, unkept = "", "[journal]\nurl = \"none\"\n"
+	for _, c := range []struct {
+		name, journal, limit string
+		status               int
+		code                 core.Code
+		state                core.State
+	}{
+		{"rate", kept, "rate = 0.02", http.StatusAccepted, core.Accepted, core.StateQueued},
+		{"concurrency", kept, "concurrency = 1", http.StatusAccepted, core.Accepted, core.StateQueued},
+		{"rate without a journal", unkept, "rate = 0.02", http.StatusServiceUnavailable, core.Draining, core.StateDead},
+		{"concurrency without a journal", unkept, "concurrency = 1", http.StatusServiceUnavailable, core.Draining, core.StateDead},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ehr, other := newGate(t), newGate(t)
+			limited := strings.Replace(route("ehr", ehr.url, `timeout = "50s"`, ""), "circuit", c.limit+"\ncircuit", 1)
+			d := start(t, slow+c.journal+limited+route("other", other.url, `forms = ["id:320"]`, ""))
+			first := make(chan struct{})
+			go func() { _, _ = d.do(call{body: event("319")}); close(first) }()
+			ehr.await(t)
+			if strings.HasPrefix(c.name, "rate") {
+				ehr.open()
+				<-first
+			} else {
+				d.cut = true // what has the place lasts too long
+			}
+			second := make(chan *answer, 1)
+			go func() {
+				a, err := d.do(call{body: event("320")})
+				if err != nil {
+					a = &answer{body: err.Error()}
+				}
+				second <- a
+			}()
+			other.await(t) // it has come, and waits at its other route
+			other.open()
+			begun := time.Now()
+			d.app.Stop()
+			if took := time.Since(begun); took > 4*time.Second {
+				t.Errorf("it took %s, drain_timeout is 1s", took)
+			}
+			a := <-second
+			if a.status != c.status || a.Code != c.code || len(a.Deliveries) != 2 ||
+				a.Deliveries[0].Status != c.state || a.Deliveries[0].Attempts != 0 || a.Deliveries[1].Status != core.StateDelivered {
+				t.Errorf("the answer is %d %s", a.status, a.body)
+			}
+			<-first
+			if c.journal == unkept {
+				contains(t, "the answer", a.Detail, "Target other received it. Target ehr has not confirmed it: Hookline is being stopped or restarted. It was not received there. Hookline will not send it again")
+				return
+			}
+			ehr.open()
+			if err := d.boot(); err != nil {
+				t.Fatal(err)
+			}
+			d.logs.wait(t, "delivery delivered", a.EventID, "route=ehr")
 		})
 	}
 }
