@@ -316,6 +316,7 @@ func (j *job) accepted(s State) Outcome {
 // code tells.
 func (j *job) blocked(code Code) Outcome {
 	out := j.accepted(StateQueued)
+	out.unmade = true
 	if j.route.FailBlocked {
 		out.Code = code
 	}
@@ -377,7 +378,7 @@ func (d *Dispatcher) awaitTurn(ctx context.Context, j *job) bool {
 }
 
 // run makes a running delivery and settles it. In the foreground it may try
-// twice.
+// twice; a second try that is not made leaves the first one's outcome as it was.
 func (d *Dispatcher) run(ctx context.Context, j *job, foreground bool) (out Outcome) {
 	j.watch = d.observe(j, !foreground)
 	defer func() {
@@ -393,7 +394,9 @@ func (d *Dispatcher) run(ctx context.Context, j *job, foreground bool) (out Outc
 
 	out = d.deliver(ctx, j)
 	if pause, ok := retryable(&out); ok && foreground && d.wait(ctx, pause) {
-		out = d.deliver(ctx, j)
+		if again := d.deliver(ctx, j); !again.unmade {
+			out = again
+		}
 	}
 	return out
 }

@@ -65,6 +65,7 @@ type Outcome struct {
 	Receipt    transport.Receipt // of the last attempt; zero if there was none
 
 	hopeless bool // to try at once again would come to the same
+	unmade   bool // it found no way to the transport: no attempt was made
 }
 
 // Failed tells whether the caller must be told of a failure. A delivery that is

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -50,10 +51,20 @@ func TestRetryPause(t *testing.T) {
 // settled is a journal that only remembers what it is told to settle.
 type settled struct {
 	Journal
-	got Settlement
+	got  Settlement
+	lost bool
 }
 
 func (s *settled) Settle(_ *Delivery, got Settlement) { s.got = got }
+
+func (s *settled) Live() error {
+	if s.lost {
+		return errors.New("lost")
+	}
+	return nil
+}
+
+func (s *settled) Lease() context.Context { return context.Background() }
 
 // The table of what follows from an attempt, for each policy.
 func TestSettle(t *testing.T) {
@@ -96,6 +107,72 @@ func TestSettle(t *testing.T) {
 		}
 	}
 }
+
+// What an attempt came to is the answer also where its one retry finds no way to the
+// target: a failure that happened is told, and on_failure says what follows.
+func TestRetryThatIsNotMade(t *testing.T) {
+	never := func(*settled) {}
+	for _, tt := range []struct {
+		name  string
+		gate  GateOptions
+		route Route
+		lose  func(*settled) // during the first attempt
+		kept  bool
+		want  State
+		due   bool
+	}{
+		{name: "circuit open", gate: GateOptions{Concurrency: 1, Failures: 1, Pause: time.Hour}, lose: never, kept: true, want: StateWaiting, due: true},
+		{name: "circuit open, on_failure = stop", gate: GateOptions{Concurrency: 1, Failures: 1, Pause: time.Hour}, route: Route{StopOnFailure: true}, lose: never, kept: true, want: StateDead},
+		{name: "circuit open, on_blocked = fail", gate: GateOptions{Concurrency: 1, Failures: 1, Pause: time.Hour}, route: Route{FailBlocked: true}, lose: never, kept: true, want: StateWaiting, due: true},
+		{name: "circuit open, no journal", gate: GateOptions{Concurrency: 1, Failures: 1, Pause: time.Hour}, want: StateDead},
+		{name: "rate", gate: GateOptions{Concurrency: 1, Rate: 0.01}, lose: never, kept: true, want: StateWaiting, due: true},
+		{name: "rate, on_failure = stop", gate: GateOptions{Concurrency: 1, Rate: 0.01}, route: Route{StopOnFailure: true}, lose: never, kept: true, want: StateDead},
+		{name: "rate, no journal", gate: GateOptions{Concurrency: 1, Rate: 0.01}, want: StateDead},
+		{name: "journal lost", gate: GateOptions{Concurrency: 1}, lose: func(s *settled) { s.lost = true }, kept: true, want: StateWaiting, due: true},
+		{name: "journal lost, on_failure = stop", gate: GateOptions{Concurrency: 1}, route: Route{StopOnFailure: true}, lose: func(s *settled) { s.lost = true }, kept: true, want: StateDead},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				kept := &settled{}
+				d := &Dispatcher{Log: slog.New(slog.DiscardHandler)}
+				if tt.kept {
+					d.Journal = kept
+				}
+				r := &tt.route
+				r.Name, r.Timeout = "ehr", time.Second
+				r.Retry = Retry{Initial: time.Second, Factor: 1, Max: time.Second, MaxAge: time.Hour}
+				attempts := 0
+				r.Transport = &Transport{Name: "ehr", Label: "EHR", Gate: NewGate(tt.gate), Sender: target(func() transport.Receipt {
+					attempts++
+					if tt.kept {
+						tt.lose(kept)
+					}
+					return transport.Failed(transport.None, transport.ConnectionRefused, "")
+				})}
+				ev := &Event{ID: "0199-event", Ref: "K7QF2M9X", Kind: Update, TransID: "435", FormID: "319"}
+				ev.Stamp(&Hook{Name: "demo", Timeout: 5 * time.Second}, time.Now())
+				ctx, cancel := context.WithTimeout(t.Context(), ev.Hook.Timeout)
+				defer cancel()
+				j := &job{Placement: Placement{Delivery: &Delivery{ID: "0199-delivery", Event: ev, Route: "ehr", Shape: ShapeBody}}, route: r}
+				out := d.run(ctx, j, true)
+				if out.State != tt.want || out.Code != transport.ConnectionRefused || out.Attempts != 1 || attempts != 1 {
+					t.Errorf("the outcome is %+v after %d attempts", out, attempts)
+				}
+				if a := Compose(ev, []Outcome{out}); a.Status != http.StatusBadGateway {
+					t.Errorf("the answer is %d %s", a.Status, a.Code)
+				}
+				if tt.kept && (kept.got.State != tt.want || kept.got.Code != transport.ConnectionRefused || (kept.got.Due >= 0) != tt.due || len(kept.got.Attempts) != 1) {
+					t.Errorf("the journal is told %+v", kept.got)
+				}
+			})
+		})
+	}
+}
+
+// target answers each attempt.
+type target func() transport.Receipt
+
+func (f target) Deliver(context.Context, *transport.Message) transport.Receipt { return f() }
 
 func TestBrake(t *testing.T) {
 	hook := &Hook{Name: "demo", LoopLimit: 20}

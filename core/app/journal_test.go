@@ -293,6 +293,36 @@ func TestStopOnFailure(t *testing.T) {
 	ehr.arrived(t, 1)
 }
 
+// The retry while the caller waits may find that the first attempt has opened the
+// circuit, or used up the rate. That attempt has failed all the same, which is told, and
+// on_failure says what follows.
+func TestFailureWhoseRetryIsNotMade(t *testing.T) {
+	for _, c := range []struct {
+		limit, policy string
+		state         core.State
+		says          string
+	}{
+		{`circuit = { failures = 1, pause = "1h" }`, `on_failure = "stop"`, core.StateDead, "Hookline will not send it again"},
+		{`circuit = { failures = 1, pause = "1h" }`, `on_failure = "retry"`, core.StateWaiting, "Hookline keeps trying"},
+		{"circuit = { failures = 0 }\nrate = 0.01", `on_failure = "stop"`, core.StateDead, "Hookline will not send it again"},
+		{"circuit = { failures = 0 }\nrate = 0.01", `on_failure = "retry"`, core.StateWaiting, "Hookline keeps trying"},
+	} {
+		t.Run(c.limit+" "+c.policy, func(t *testing.T) {
+			toml := route("ehr", "http://"+targettest.ClosedAddr(t), c.policy, "")
+			d := start(t, preamble+strings.Replace(toml, "circuit = { failures = 0 }", c.limit, 1))
+			a := d.update("319", transport.ConnectionRefused)
+			if a.status != http.StatusBadGateway || a.Deliveries[0].Status != c.state || a.Deliveries[0].Attempts != 1 {
+				t.Errorf("%d %s", a.status, a.body)
+			}
+			contains(t, "the answer", a.Detail, "it cannot be reached", c.says)
+			rows, _, err := d.stopAndRead().Deliveries(t.Context(), journal.DeliveryFilter{})
+			if err != nil || len(rows) != 1 || rows[0].State != c.state || rows[0].Code != transport.ConnectionRefused {
+				t.Errorf("the journal has %+v, %v", rows, err)
+			}
+		})
+	}
+}
+
 func TestRetriesEnd(t *testing.T) {
 	ehr := newTarget(t, status(http.StatusServiceUnavailable))
 	d := start(t, preamble+route("ehr", ehr.url, `retry = { initial = "10ms", max = "20ms", attempts = 4 }`, ""))
