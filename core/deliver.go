@@ -54,7 +54,7 @@ func (d *Dispatcher) deliver(ctx context.Context, j *job) Outcome {
 		j.Begun = try.Start
 	}
 	j.trace = j.watch.Attempt(try.N)
-	if j.route.AcceptOnTimeout && d.Journal != nil {
+	if d.outlives(j.route) {
 		ctx = d.lease() // once begun, it has the route's timeout and no other
 	}
 	var out Outcome

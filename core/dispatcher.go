@@ -175,7 +175,7 @@ func (d *Dispatcher) Dispatch(a Arrival) (Result, error) {
 	case 0:
 		return Result{}, nil
 	case 1:
-		if !jobs[0].route.AcceptOnTimeout {
+		if !d.outlives(jobs[0].route) {
 			return Result{Outcomes: []Outcome{d.first(ctx, &jobs[0])}}, nil
 		}
 	}
@@ -291,7 +291,7 @@ func (d *Dispatcher) all(ctx context.Context, jobs []job) []Outcome {
 	}
 	for i := range jobs {
 		j := &jobs[i]
-		if j.route.AcceptOnTimeout {
+		if d.outlives(j.route) {
 			select {
 			case outcomes[i] = <-ended[i]:
 				continue
@@ -306,6 +306,10 @@ func (d *Dispatcher) all(ctx context.Context, jobs []job) []Outcome {
 	}
 	return outcomes
 }
+
+// outlives tells whether a delivery may go on after its caller's wait. Without a
+// journal none may, whatever the route says: nobody would hear of its end.
+func (d *Dispatcher) outlives(r *Route) bool { return r.AcceptOnTimeout && d.Journal != nil }
 
 // accepted is the outcome of a delivery that is still to be made, or to end.
 func (j *job) accepted(s State) Outcome {

@@ -66,7 +66,8 @@ func TestMain(m *testing.M) {
 	)
 }
 
-// vendor is a plugin that is exclusive and answers with its settings' word.
+// vendor is a plugin that is exclusive and answers with its settings' word; "crash" ends
+// it.
 type vendor struct {
 	settings struct {
 		Word   string `json:"word"`
@@ -91,6 +92,9 @@ func (v *vendor) Configure(_ context.Context, settings json.RawMessage) error {
 }
 
 func (v *vendor) Deliver(context.Context, *transport.Message) transport.Receipt {
+	if v.settings.Word == "crash" {
+		syscall.Exit(3)
+	}
 	return transport.Receipt{Effect: transport.Done, Code: transport.Delivered, TargetStatus: 200, ContentType: "text/plain", Body: []byte(v.settings.Word)}
 }
 

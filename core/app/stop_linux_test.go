@@ -169,7 +169,7 @@ func TestDrainTimeoutBoundsStop(t *testing.T) {
 // the next start.
 func TestStopEndsTheWaitForAPlace(t *testing.T) {
 	slow := strings.NewReplacer(`[server]`, "[server]\ndrain_timeout = \"1s\"", `timeout = "5s"`, `timeout = "60s"`).Replace(preamble)
-	const kept, unkept = "", "[journal]\nurl = \"none\"\n"
+	const kept = ""
 	for _, c := range []struct {
 		name, journal, limit string
 		status               int
