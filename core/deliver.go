@@ -19,15 +19,15 @@ func (d *Dispatcher) deliver(ctx context.Context, j *job) Outcome {
 			if out.State == StateWaiting {
 				j.Attempts++ // or it would be tried for ever, and ever as soon
 			}
-			if j.reserved {
+			if j.held != nil {
 				j.route.Transport.Gate.leave(1)
-				j.reserved = false
+				j.held = nil
 			}
 			return out
 		}
 	}
-	done, err := j.route.Transport.Gate.enter(ctx, d.stopping(), j.reserved)
-	j.reserved = false
+	done, err := j.route.Transport.Gate.enter(ctx, d.stopping(), j.held)
+	j.held = nil
 	if err != nil {
 		code := Overloaded
 		switch {

@@ -130,15 +130,15 @@ func (d *Dispatcher) Answered(ev *Event, a AnswerRecord) {
 // job is a delivery with what it takes to make it.
 type job struct {
 	Placement
-	route    *Route
-	start    time.Time
-	budget   *Expired // of the caller; nil in the background
-	reserved bool     // its place in the gate is held
-	because  Code     // why it was not even to run at once, or ""
-	turn     *turn    // where it hears that it has become the head of its lane
-	tries    []Attempt
-	watch    Run    // told of what happens in its run
-	trace    string // context that the attempt's messages carry, "" for the event's
+	route   *Route
+	start   time.Time
+	budget  *Expired // of the caller; nil in the background
+	held    *place   // what it holds at the gate, or nil
+	because Code     // why it was not even to run at once, or ""
+	turn    *turn    // where it hears that it has become the head of its lane
+	tries   []Attempt
+	watch   Run    // told of what happens in its run
+	trace   string // context that the attempt's messages carry, "" for the event's
 	// spoken is set by who tells the caller: the job with its outcome, or
 	// Dispatch when the caller's wait is over before.
 	spoken atomic.Bool

@@ -72,25 +72,31 @@ var (
 	errStopping    = errors.New("the daemon is stopping")
 )
 
-// enter waits for a slot and a turn, at most until ctx or stop ends. reserved: the
-// slot and the turn are held already. The attempt's end must be told to done.
-func (g *Gate) enter(ctx, stop context.Context, reserved bool) (done func(targetFailed bool), err error) {
+// place is what the background holds at a gate before it makes an attempt: a slot, and
+// the turn that comes then.
+type place struct{ turn time.Time }
+
+// enter waits for a slot and a turn, at most until ctx or stop ends. held, if not nil,
+// has them already. The attempt's end must be told to done.
+func (g *Gate) enter(ctx, stop context.Context, held *place) (done func(targetFailed bool), err error) {
 	if g == nil {
 		return func(bool) {}, nil
 	}
-	if !reserved {
-		if !g.slots.TryAcquire(1) {
-			acquire := func(ctx context.Context) error { return g.slots.Acquire(ctx, 1) }
-			if err := until(ctx, stop, acquire); err != nil {
-				return nil, err
-			}
+	if held == nil && !g.slots.TryAcquire(1) {
+		acquire := func(ctx context.Context) error { return g.slots.Acquire(ctx, 1) }
+		if err := until(ctx, stop, acquire); err != nil {
+			return nil, err
 		}
-		if g.limit != nil && !g.limit.Allow() {
-			if err := until(ctx, stop, g.limit.Wait); err != nil {
-				g.leave(1)
-				return nil, err
-			}
-		}
+	}
+	switch {
+	case held != nil && time.Until(held.turn) > 0:
+		err = until(ctx, stop, held.wait)
+	case held == nil && g.limit != nil && !g.limit.Allow():
+		err = until(ctx, stop, g.limit.Wait)
+	}
+	if err != nil {
+		g.leave(1)
+		return nil, err
 	}
 	if g.breaker == nil {
 		return func(bool) { g.leave(1) }, nil
@@ -110,6 +116,18 @@ func (g *Gate) enter(ctx, stop context.Context, reserved bool) (done func(target
 	}, nil
 }
 
+// wait returns when the turn has come.
+func (p *place) wait(ctx context.Context) error {
+	t := time.NewTimer(time.Until(p.turn))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // until waits until ctx or stop ends. Only who has to wait pays for a context of both.
 func until(ctx, stop context.Context, wait func(context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
@@ -124,7 +142,8 @@ func until(ctx, stop context.Context, wait func(context.Context) error) error {
 
 // reserve takes up to n slots at once, none if the circuit is open and one if it
 // wants a probe. If it gives none, again says when to ask, 0 for when something
-// is freed.
+// is freed. It takes no more slots than there are turns, and no turn, which an event
+// would miss that comes before it is known whether anything is due: see use.
 func (g *Gate) reserve(n int) (got int, again time.Duration) {
 	if g == nil {
 		return n, 0
@@ -140,26 +159,27 @@ func (g *Gate) reserve(n int) (got int, again time.Duration) {
 			n = 1
 		}
 	}
-	for got < n && g.slots.TryAcquire(1) {
-		if g.limit != nil && !g.limit.Allow() {
-			g.slots.Release(1)
-			return got, time.Duration(float64(time.Second) / float64(g.limit.Limit()))
+	if g.limit != nil {
+		turns := g.limit.Tokens() // fewer than none while others wait
+		if turns < 1 {
+			next := (1 - turns) / float64(g.limit.Limit())
+			return 0, max(time.Duration(math.Ceil(next*float64(time.Second))), time.Millisecond)
 		}
+		n = min(n, int(turns))
+	}
+	for got < n && g.slots.TryAcquire(1) {
 		got++
 	}
 	return got, 0
 }
 
-// unused gives back n of what reserve gave, slots and turns: nothing was due for
-// them. Without that, looking for what is due would use up the rate of what is sent.
-func (g *Gate) unused(n int) {
-	if g == nil || n == 0 {
-		return
+// use makes a slot that reserve gave a place: it takes the next turn, which is now
+// unless events have come meanwhile.
+func (g *Gate) use() *place {
+	if g == nil || g.limit == nil {
+		return &place{}
 	}
-	if g.limit != nil {
-		g.limit.ReserveN(time.Now(), -n) // the limiter adds them, up to its burst
-	}
-	g.leave(n)
+	return &place{turn: time.Now().Add(g.limit.Reserve().Delay())}
 }
 
 // leave gives back n slots.

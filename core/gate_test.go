@@ -20,16 +20,17 @@ func TestLookingCostsNoTurn(t *testing.T) {
 			if n != 2 {
 				t.Fatalf("%d turns, want 2", n)
 			}
-			g.unused(n)
+			g.leave(n)
 		}
 		// One of two is used.
 		if n, _ := g.reserve(10); n != 2 {
 			t.Fatalf("%d turns, want 2", n)
 		}
-		g.unused(1)
+		g.leave(1)
+		g.use()
 		begin := time.Now()
 		for range 3 {
-			done, err := g.enter(t.Context(), context.Background(), false)
+			done, err := g.enter(t.Context(), context.Background(), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -37,6 +38,34 @@ func TestLookingCostsNoTurn(t *testing.T) {
 		}
 		if took := time.Since(begin); took != time.Second {
 			t.Errorf("one turn at once and two more took %v, want 1s", took)
+		}
+	})
+}
+
+// Nor does an event that comes while the background looks wait for a turn that nobody
+// uses in the end.
+func TestLookingHoldsUpNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := NewGate(GateOptions{Concurrency: 10, Rate: 0.1})
+		n, _ := g.reserve(10)
+		begin := time.Now()
+		done, err := g.enter(t.Context(), context.Background(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		done(false)
+		if took := time.Since(begin); n != 1 || took != 0 {
+			t.Errorf("beside %d that were looked for it took %v", n, took)
+		}
+		if n, again := g.reserve(10); n != 0 || again != 10*time.Second {
+			t.Errorf("with no turn left: %d, again in %v", n, again)
+		}
+		// What was due all the same comes next.
+		if _, err := g.enter(t.Context(), context.Background(), g.use()); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(begin); took != 10*time.Second {
+			t.Errorf("what was due came after %v, want 10s", took)
 		}
 	})
 }
@@ -57,7 +86,7 @@ func TestStoppingEndsEveryWait(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				stop, cancel := context.WithCancel(t.Context())
 				gate := NewGate(tt.gate)
-				if _, err := gate.enter(t.Context(), stop, false); err != nil { // and stays
+				if _, err := gate.enter(t.Context(), stop, nil); err != nil { // and stays
 					t.Fatal(err)
 				}
 				route := &Route{Name: "ehr", Hooks: []string{"*"}, Timeout: time.Minute, Transport: &Transport{Name: "ehr", Label: "EHR", Sender: refused{}, Gate: gate}}

@@ -218,7 +218,7 @@ func TestGate(t *testing.T) {
 		g := NewGate(GateOptions{Concurrency: 2, Failures: 2, Pause: time.Second, Changed: func(s string) { states = append(states, s) }})
 		enter := func() func(bool) {
 			t.Helper()
-			done, err := g.enter(t.Context(), context.Background(), false)
+			done, err := g.enter(t.Context(), context.Background(), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -230,7 +230,7 @@ func TestGate(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := g.enter(ctx, context.Background(), false); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := g.enter(ctx, context.Background(), nil); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("a third: %v", err)
 		}
 		first(true)
@@ -238,7 +238,7 @@ func TestGate(t *testing.T) {
 		if g.Closed() {
 			t.Error("after two failures the circuit is closed")
 		}
-		if _, err := g.enter(t.Context(), context.Background(), false); !errors.Is(err, errCircuitOpen) {
+		if _, err := g.enter(t.Context(), context.Background(), nil); !errors.Is(err, errCircuitOpen) {
 			t.Errorf("with the circuit open: %v", err)
 		}
 		if n, again := g.reserve(5); n != 0 || again <= 0 {
@@ -249,7 +249,7 @@ func TestGate(t *testing.T) {
 		if n != 1 {
 			t.Fatalf("%d probes", n)
 		}
-		probe, err := g.enter(t.Context(), context.Background(), true)
+		probe, err := g.enter(t.Context(), context.Background(), g.use())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -271,7 +271,7 @@ func TestGateRate(t *testing.T) {
 		g := NewGate(GateOptions{Concurrency: 100, Rate: 2})
 		start := time.Now()
 		for range 6 {
-			done, err := g.enter(t.Context(), context.Background(), false)
+			done, err := g.enter(t.Context(), context.Background(), nil)
 			if err != nil {
 				t.Fatal(err)
 			}

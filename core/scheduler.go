@@ -278,9 +278,9 @@ func (p *pump) move(ctx context.Context) {
 	p.starved.Store(false)
 	// Not ctx: what is claimed must be known, or nobody makes it.
 	claimed, err := p.s.Queue.Claim(d.lease(), p.route, route.Transformer == nil, n)
-	gate.unused(n - len(claimed))
+	gate.leave(n - len(claimed))
 	for _, del := range claimed {
-		j := &job{Placement: Placement{Delivery: del}, route: route, start: time.Now(), reserved: true}
+		j := &job{Placement: Placement{Delivery: del}, route: route, start: time.Now(), held: gate.use()}
 		d.jobs.Go(func() { d.run(d.lease(), j, false) })
 	}
 	switch {
