@@ -92,7 +92,7 @@ func startBare(spec bareSpec) (*bareReply, error) {
 	server := &http1.Server{
 		HeaderTimeout: wait, IdleTimeout: time.Minute, WriteTimeout: wait, MaxHeader: 32 << 10, Log: none,
 		Handler: func(w *http1.Response, r *http.Request) {
-			w.SetReadDeadline(time.Now().Add(wait))
+			w.ReadWithin(wait)
 			body, err := io.ReadAll(r.Body)
 			if err != nil {
 				w.WriteHeader(http.StatusBadRequest)

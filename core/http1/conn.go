@@ -201,8 +201,8 @@ func (c *conn) readUntil(end time.Time) {
 	_ = c.rw.SetReadDeadline(end) // if it fails so does reading
 }
 
-func (c *conn) writeBy(wait time.Duration) {
-	if end := time.Now().Add(wait); end.Sub(c.writeEnd) > wait/16 {
+func (c *conn) writeBy(now time.Time, wait time.Duration) {
+	if end := now.Add(wait); end.Sub(c.writeEnd) > wait/16 {
 		c.writeEnd = end
 		_ = c.rw.SetWriteDeadline(end)
 	}
@@ -264,7 +264,7 @@ func (c *conn) malformed(err error) {
 
 // refuse answers a request that no handler gets, and ends the connection.
 func (c *conn) refuse(f fault) {
-	c.writeBy(c.s.WriteTimeout)
+	c.writeBy(time.Now(), c.s.WriteTimeout)
 	_, _ = fmt.Fprintf(c.rw, "HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n%s\n",
 		f.status, http.StatusText(f.status), f.why)
 	c.closeWrite()
@@ -275,8 +275,9 @@ func (c *conn) refuse(f fault) {
 func (c *conn) answer(w *Response, r *http.Request) bool {
 	rest := w.rest(r)
 	keep := !r.Close && !rest && !c.s.closing.Load() && !w.closes()
-	c.out = w.append(c.out[:0], r, keep)
-	c.writeBy(c.s.WriteTimeout)
+	now := time.Now()
+	c.out = w.append(c.out[:0], r, keep, now)
+	c.writeBy(now, c.s.WriteTimeout)
 	_, err := c.rw.Write(c.out)
 	if cap(c.out) > keptMost {
 		c.out = nil

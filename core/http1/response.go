@@ -61,11 +61,11 @@ func (w *Response) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// SetReadDeadline bounds the reading of the request's body, by the handler and what is
-// read of it afterwards.
-func (w *Response) SetReadDeadline(end time.Time) {
+// ReadWithin bounds the reading of the request's body, by the handler and what is read
+// of it afterwards.
+func (w *Response) ReadWithin(wait time.Duration) {
 	if !w.here {
-		w.c.readUntil(end)
+		w.c.readUntil(time.Now().Add(wait))
 	}
 }
 
@@ -86,7 +86,7 @@ type expected struct {
 func (e *expected) Read(p []byte) (int, error) {
 	if !e.told {
 		e.told = true
-		e.c.writeBy(e.c.s.WriteTimeout)
+		e.c.writeBy(time.Now(), e.c.s.WriteTimeout)
 		_, e.err = io.WriteString(e.c.rw, "HTTP/1.1 100 Continue\r\n\r\n")
 	}
 	if e.err != nil {
@@ -118,7 +118,7 @@ func (w *Response) closes() bool {
 }
 
 // append writes the answer to b.
-func (w *Response) append(b []byte, r *http.Request, keep bool) []byte {
+func (w *Response) append(b []byte, r *http.Request, keep bool, now time.Time) []byte {
 	w.WriteHeader(http.StatusOK)
 	b = append(b, "HTTP/1."...)
 	if r.ProtoAtLeast(1, 1) {
@@ -145,7 +145,7 @@ func (w *Response) append(b []byte, r *http.Request, keep bool) []byte {
 			b = append(b, "\r\n"...)
 		}
 	}
-	b = append(append(b, "Date: "...), date()...)
+	b = append(append(b, "Date: "...), date(now)...)
 	switch {
 	case !keep:
 		b = append(b, "\r\nConnection: close"...)
@@ -183,8 +183,7 @@ type clock struct {
 var lastDate atomic.Pointer[clock]
 
 // date is now (RFC 9110 section 6.6.1).
-func date() []byte {
-	now := time.Now()
+func date(now time.Time) []byte {
 	if last := lastDate.Load(); last != nil && last.second == now.Unix() {
 		return last.text
 	}

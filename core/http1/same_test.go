@@ -64,7 +64,7 @@ func both(t testing.TB) (ours, theirs string) {
 	}
 	mine := &http1.Server{
 		Handler: func(w *http1.Response, r *http.Request) {
-			w.SetReadDeadline(time.Now().Add(5 * time.Second))
+			w.ReadWithin(5 * time.Second)
 			status, text := describe(w.Header(), r, func() ([]byte, error) { return io.ReadAll(r.Body) })
 			w.WriteHeader(status)
 			_, _ = io.WriteString(w, text)

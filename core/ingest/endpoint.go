@@ -293,7 +293,7 @@ func (c *call) refuse(f *refusal) {
 	if c.r.ContentLength != 0 && !c.reading {
 		// The server reads what is left of the body before it answers, to keep the
 		// connection. That must not take long.
-		c.w.SetReadDeadline(time.Now().Add(min(restTimeout, c.s.opts.BodyTimeout)))
+		c.w.ReadWithin(min(restTimeout, c.s.opts.BodyTimeout))
 	}
 	h := c.w.Header()
 	switch f.code {

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/hookline/hookline/core"
 	"github.com/hookline/hookline/core/http1"
@@ -113,7 +112,7 @@ func (s *Server) readBody(w *http1.Response, r *http.Request) ([]byte, *refusal)
 	if r.ContentLength == 0 {
 		return nil, nil
 	}
-	w.SetReadDeadline(time.Now().Add(s.opts.BodyTimeout))
+	w.ReadWithin(s.opts.BodyTimeout)
 	var body []byte
 	var err error
 	if n := r.ContentLength; n > 0 {

@@ -33,6 +33,7 @@ type Redactor struct {
 
 // hidden is what a redactor takes out. It does not change.
 type hidden struct {
+	forms    []string // of long secrets
 	anywhere *strings.Replacer
 	words    []string // forms of short secrets, the longest first
 }
@@ -64,11 +65,12 @@ func (r *Redactor) Hide(secrets ...string) {
 			}
 		}
 	}
+	forms := longestFirst(anywhere)
 	var pairs []string
-	for _, form := range longestFirst(anywhere) {
+	for _, form := range forms {
 		pairs = append(pairs, form, masked)
 	}
-	r.hidden.Store(&hidden{anywhere: strings.NewReplacer(pairs...), words: longestFirst(words)})
+	r.hidden.Store(&hidden{forms: forms, anywhere: strings.NewReplacer(pairs...), words: longestFirst(words)})
 }
 
 // longestFirst is the order to look in: the first that fits is taken out, and a secret
@@ -95,7 +97,11 @@ func (r *Redactor) String(s string) string {
 	if h == nil {
 		return s
 	}
-	if s = h.anywhere.Replace(s); len(h.words) > 0 {
+	// Each receipt comes here, and the replacer makes a copy of it in any case.
+	if slices.ContainsFunc(h.forms, func(form string) bool { return strings.Contains(s, form) }) {
+		s = h.anywhere.Replace(s)
+	}
+	if len(h.words) > 0 {
 		s = withoutWords(s, h.words)
 	}
 	return s
