@@ -103,7 +103,7 @@ func startBare(spec bareSpec) (*bareReply, error) {
 			receipt := t.Deliver(ctx, &transport.Message{
 				ID: "1", EventID: "1", DeliveryID: "1", Attempt: 1, ContentType: "application/json", Payload: body,
 			})
-			w.Header()["Content-Type"] = []string{"application/json"}
+			w.Set("Content-Type", "application/json")
 			if receipt.Effect != transport.Done {
 				w.WriteHeader(http.StatusBadGateway)
 			}

@@ -65,7 +65,6 @@ func newConn(s *Server, rw net.Conn) *conn {
 	}
 	c.in.Reset((*limited)(c))
 	c.w.c = c
-	c.w.header = http.Header{}
 	return c
 }
 
@@ -274,7 +273,7 @@ func (c *conn) refuse(f fault) {
 // on.
 func (c *conn) answer(w *Response, r *http.Request) bool {
 	rest := w.rest(r)
-	keep := !r.Close && !rest && !c.s.closing.Load() && !w.closes()
+	keep := !r.Close && !rest && !c.s.closing.Load() && !w.close
 	now := time.Now()
 	c.out = w.append(c.out[:0], r, keep, now)
 	c.writeBy(now, c.s.WriteTimeout)

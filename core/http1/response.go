@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -17,17 +16,17 @@ const keptMost = 16 << 10
 // Response is an answer in the making. It is sent when the handler returns.
 type Response struct {
 	c      *conn
-	r      *http.Request
-	header http.Header
 	status int
+	header []byte // its lines
+	close  bool
 	body   []byte
 	expect *expected // nil: the caller does not wait for 100
 	here   bool      // nothing of the body is to be read from the connection
 }
 
 func (w *Response) begin(r *http.Request) {
-	clear(w.header)
-	w.r, w.status, w.body, w.expect = r, 0, w.body[:0], nil
+	w.Reset()
+	w.expect = nil
 	if cap(w.body) > keptMost {
 		w.body = nil
 	}
@@ -38,10 +37,20 @@ func (w *Response) begin(r *http.Request) {
 	}
 }
 
-// Header is what is sent as header: names are canonical, nobody else writes to the
-// values. Content-Length, Date and Connection are set as they must be; "Connection:
-// close" may be set.
-func (w *Response) Header() http.Header { return w.header }
+// Reset forgets all that was set and written.
+func (w *Response) Reset() {
+	w.status, w.header, w.close, w.body = 0, w.header[:0], false, w.body[:0]
+}
+
+// Set adds a header. Names are the handler's own words, values may be anything: they are
+// sent as one line. Content-Length, Date and Connection are the server's.
+func (w *Response) Set(name, value string) {
+	w.header = append(append(append(w.header, name...), ": "...), oneLine(value)...)
+	w.header = append(w.header, "\r\n"...)
+}
+
+// Close has the connection end with this answer.
+func (w *Response) Close() { w.close = true }
 
 // WriteHeader sets the status. Only the first counts.
 func (w *Response) WriteHeader(status int) {
@@ -107,16 +116,6 @@ func (w *Response) rest(r *http.Request) bool {
 	return n == restMost || !errors.Is(err, io.EOF)
 }
 
-// closes tells whether the handler wants the connection closed.
-func (w *Response) closes() bool {
-	for _, v := range w.header["Connection"] {
-		if strings.EqualFold(v, "close") {
-			return true
-		}
-	}
-	return false
-}
-
 // append writes the answer to b.
 func (w *Response) append(b []byte, r *http.Request, keep bool, now time.Time) []byte {
 	w.WriteHeader(http.StatusOK)
@@ -129,22 +128,7 @@ func (w *Response) append(b []byte, r *http.Request, keep bool, now time.Time) [
 	b = strconv.AppendInt(b, int64(w.status), 10)
 	b = append(append(b, ' '), http.StatusText(w.status)...)
 	b = append(b, "\r\n"...)
-	var space [16]string
-	names := space[:0]
-	for name := range w.header {
-		names = append(names, name)
-	}
-	slices.Sort(names) // an answer looks the same each time
-	for _, name := range names {
-		switch name {
-		case "Content-Length", "Date", "Connection":
-			continue
-		}
-		for _, v := range w.header[name] {
-			b = append(append(append(b, name...), ": "...), oneLine(v)...)
-			b = append(b, "\r\n"...)
-		}
-	}
+	b = append(b, w.header...)
 	b = append(append(b, "Date: "...), date(now)...)
 	switch {
 	case !keep:

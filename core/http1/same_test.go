@@ -26,7 +26,7 @@ const maxHeader = 1 << 10
 
 // describe is what both handlers answer: all that they have been given. What path
 // asks for, it does.
-func describe(h http.Header, r *http.Request, read func() ([]byte, error)) (status int, text string) {
+func describe(end func(), r *http.Request, read func() ([]byte, error)) (status int, text string) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %q %s host=%q length=%d", r.Method, r.URL.RequestURI(), r.Proto, r.Host, r.ContentLength)
 	for _, name := range slices.Sorted(maps.Keys(r.Header)) {
@@ -37,7 +37,7 @@ func describe(h http.Header, r *http.Request, read func() ([]byte, error)) (stat
 	case "/unread":
 		return http.StatusUnauthorized, b.String()
 	case "/close":
-		h.Set("Connection", "close")
+		end()
 	case "/empty":
 		status = http.StatusNoContent
 	}
@@ -65,7 +65,7 @@ func both(t testing.TB) (ours, theirs string) {
 	mine := &http1.Server{
 		Handler: func(w *http1.Response, r *http.Request) {
 			w.ReadWithin(5 * time.Second)
-			status, text := describe(w.Header(), r, func() ([]byte, error) { return io.ReadAll(r.Body) })
+			status, text := describe(w.Close, r, func() ([]byte, error) { return io.ReadAll(r.Body) })
 			w.WriteHeader(status)
 			_, _ = io.WriteString(w, text)
 		},
@@ -77,7 +77,7 @@ func both(t testing.TB) (ours, theirs string) {
 	protocols.SetHTTP1(true)
 	other := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			status, text := describe(w.Header(), r, func() ([]byte, error) { return io.ReadAll(r.Body) })
+			status, text := describe(func() { w.Header().Set("Connection", "close") }, r, func() ([]byte, error) { return io.ReadAll(r.Body) })
 			w.WriteHeader(status)
 			_, _ = io.WriteString(w, text)
 		}),

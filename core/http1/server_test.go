@@ -42,7 +42,7 @@ func start(t *testing.T, secure *tls.Config, set func(*http1.Server)) *server {
 				_, _ = w.Write(make([]byte, 1<<20))
 				return
 			case "/split":
-				w.Header()["X-Split"] = []string{"a\r\nX-Evil: b"}
+				w.Set("X-Split", "a\r\nX-Evil: b")
 			}
 			_, _ = io.WriteString(w, "done")
 		},

@@ -8,15 +8,11 @@ import (
 	"github.com/hookline/hookline/plugins/transport"
 )
 
-// Header values that many answers share. Nobody writes to them.
-var (
-	noStore     = []string{"no-store"}
-	noSniff     = []string{"nosniff"}
-	jsonType    = []string{"application/json"}
-	problemType = []string{"application/problem+json"}
-	challenge   = []string{`Basic realm="Hookline", charset="UTF-8"`}
-	retryAfter  = []string{"1"}
-	closing     = []string{"close"}
+const (
+	jsonType    = "application/json"
+	problemType = "application/problem+json"
+	challenge   = `Basic realm="Hookline", charset="UTF-8"`
+	retryAfter  = "1" // seconds
 )
 
 // answer tells the caller what became of its event.
@@ -29,18 +25,19 @@ func (c *call) answer(a *core.Answer) {
 }
 
 // write is the only place that writes an answer.
-func (c *call) write(status int, contentType []string, body []byte) {
-	h := c.w.Header()
-	h["Content-Type"] = contentType
-	h["Cache-Control"] = noStore
+func (c *call) write(status int, contentType string, body []byte) {
+	w := c.w
+	if contentType != "" {
+		w.Set("Content-Type", contentType)
+	}
+	w.Set("Cache-Control", "no-store")
 	if c.ev != nil {
-		ids := [...]string{c.ev.ID, c.ev.Ref}
-		h["Hookline-Event-Id"] = ids[0:1:1]
-		h["Hookline-Ref"] = ids[1:2:2]
+		w.Set("Hookline-Event-Id", c.ev.ID)
+		w.Set("Hookline-Ref", c.ev.Ref)
 	}
 	c.answered = true
-	c.w.WriteHeader(status)
-	_, _ = c.w.Write(body)
+	w.WriteHeader(status)
+	_, _ = w.Write(body)
 }
 
 // relayed returns the target's answer that the hook wants relayed, or nil where
@@ -73,18 +70,14 @@ func relayed(hook *core.Hook, outcomes []core.Outcome, answer *core.Answer) *tra
 // relay passes the target's status, content type and body on, and no other
 // header of it.
 func (c *call) relay(r *transport.Receipt) {
-	var contentType []string // empty and set: the server does not guess one
-	if r.ContentType != "" {
-		contentType = []string{r.ContentType}
-	}
-	c.w.Header()["X-Content-Type-Options"] = noSniff
-	c.write(r.TargetStatus, contentType, r.Body)
+	c.w.Set("X-Content-Type-Options", "nosniff")
+	c.write(r.TargetStatus, r.ContentType, r.Body)
 }
 
 // health answers a probe.
 func (c *call) health(status int, word, why string) {
 	if m := c.r.Method; m != http.MethodGet && m != http.MethodHead {
-		c.w.Header().Set("Allow", "GET, HEAD")
+		c.w.Set("Allow", "GET, HEAD")
 		c.refuse(&refusal{
 			code: core.MethodNotAllowed, why: "it was sent to the address of a health check",
 			hint: "health checks use GET or HEAD; hooks are at /hooks/<name>", quiet: true,

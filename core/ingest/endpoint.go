@@ -29,7 +29,7 @@ type call struct {
 	reading    bool        // the body has been asked for
 	dispatched bool        // something may have been sent
 	kept       Dispatcher  // that has the refused body, or nil
-	answered   bool        // the status line is written
+	answered   bool        // the answer is made
 	caller     *watch      // nil before the event is dispatched
 
 	traced func(status int, code core.Code) // told of the answer; nil without a trace
@@ -77,7 +77,7 @@ func (c *call) serve(name string) *refusal {
 		c.name = name
 	}
 	if r.Method != http.MethodPost && r.Method != http.MethodPut {
-		c.w.Header().Set("Allow", "POST, PUT")
+		c.w.Set("Allow", "POST, PUT")
 		return &refusal{
 			code: core.MethodNotAllowed, why: "it was sent in a way that Hookline does not take",
 			hint: "call hooks with POST or PUT",
@@ -239,7 +239,7 @@ func (c *call) dispatch(d Dispatcher, a core.Arrival) *refusal {
 	answer := core.Compose(ev, result.Outcomes)
 	record := core.AnswerRecord{Status: answer.Status, Code: answer.Code, Detail: answer.Detail}
 	if c.s.draining.Load() {
-		c.w.Header()["Connection"] = closing
+		c.w.Close()
 	}
 	if target := relayed(ev.Hook, result.Outcomes, &answer); target != nil {
 		record.Status, record.Detail = target.TargetStatus, ""
@@ -295,15 +295,14 @@ func (c *call) refuse(f *refusal) {
 		// connection. That must not take long.
 		c.w.ReadWithin(min(restTimeout, c.s.opts.BodyTimeout))
 	}
-	h := c.w.Header()
 	switch f.code {
 	case core.Unauthorized:
-		h["Www-Authenticate"] = challenge
+		c.w.Set("WWW-Authenticate", challenge)
 	case core.Throttled, core.Overloaded, core.JournalUnavailable:
-		h["Retry-After"] = retryAfter
+		c.w.Set("Retry-After", retryAfter)
 	case core.Draining:
-		h["Retry-After"] = retryAfter
-		h["Connection"] = closing
+		c.w.Set("Retry-After", retryAfter)
+		c.w.Close()
 	}
 	answer := core.Refuse(f.code, f.why, f.hint, c.ev.ID, c.ev.Ref, f.unsure)
 	c.answer(&answer)
@@ -380,8 +379,9 @@ func (c *call) broken(p any) {
 		slog.String("panic", what), slog.String("stack", string(debug.Stack())))
 	defer func() { c.told(http.StatusInternalServerError, core.Internal) }()
 	if c.answered {
-		return // the connection ends with too few bytes, which is an error to the caller
+		return
 	}
+	c.w.Reset()
 	const hint = "this is a defect of Hookline: its log has the stack trace"
 	if !c.dispatched {
 		a := core.Refuse(core.Internal, "Hookline itself failed", hint, c.ev.ID, c.ev.Ref, false)
