@@ -155,6 +155,8 @@ func (s *Server) room(hook *core.Hook, d Dispatcher) (leave func(), queue bool, 
 	defer wait.Stop()
 	select {
 	case s.overflow <- struct{}{}:
+	case <-s.ending:
+		return s.room(hook, d)
 	case <-wait.C:
 		return nil, false, full
 	}

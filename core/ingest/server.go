@@ -97,6 +97,7 @@ type Server struct {
 	overflow chan struct{}
 
 	draining  atomic.Bool
+	ending    chan struct{} // closed when draining begins
 	cut       atomic.Bool // Drain ran out of time and closed connections
 	mu        sync.Mutex
 	listeners map[net.Listener]struct{}
@@ -117,6 +118,7 @@ func New(o Options) *Server {
 	s := &Server{
 		opts: o, log: o.Log, flight: newFlight(), late: newFlight(),
 		overflow:  make(chan struct{}, o.MaxInFlight),
+		ending:    make(chan struct{}),
 		listeners: map[net.Listener]struct{}{},
 		callers:   map[string]*caller{},
 		checker:   credential.NewChecker(),
@@ -214,7 +216,9 @@ func (s *Server) Serve(l net.Listener) error {
 // called again.
 func (s *Server) Drain(ctx context.Context) error {
 	s.mu.Lock()
-	s.draining.Store(true)
+	if !s.draining.Swap(true) {
+		close(s.ending)
+	}
 	for l := range s.listeners {
 		l.Close() // Serve returns, and says so if it should not have
 	}

@@ -246,6 +246,38 @@ func TestOverloadIsQueued(t *testing.T) {
 	}
 }
 
+// One that waits for room to be queued gets it when a stop begins: there is room of its
+// own for what comes then.
+func TestDrainingEndsTheWaitForRoom(t *testing.T) {
+	stall := newStall()
+	s := start(t, Options{MaxInFlight: 1}, &Set{Hooks: []Hook{hook("demo")}, Dispatcher: &record{inner: stall}})
+	busy, slow, late := s.dial(t), s.dial(t), s.dial(t)
+	busy.send(post("demo", "", insert))
+	stall.await(t)
+	head, body, _ := strings.Cut(post("demo", "", insert), "\n\n")
+	slow.send(head + "\n\n") // the one place beyond MaxInFlight
+	for len(s.overflow) == 0 {
+		s.dial(t).Close()
+	}
+	late.send(post("demo", "", insert))
+	for range 100 { // it is waiting by then
+		p := s.dial(t)
+		p.send("GET /healthz HTTP/1.1\nHost: h\n\n")
+		p.want(http.StatusOK, "")
+		p.Close()
+	}
+	drained := make(chan error, 1)
+	go func() { drained <- s.Drain(t.Context()) }()
+	late.want(http.StatusAccepted, core.Accepted)
+	slow.send(body)
+	slow.want(http.StatusAccepted, core.Accepted)
+	close(stall.let)
+	busy.want(http.StatusOK, core.Ignored)
+	if err := <-drained; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestDrainingQueues(t *testing.T) {
 	stall := newStall()
 	s := start(t, Options{}, &Set{Hooks: []Hook{hook("demo")}, Dispatcher: &record{inner: stall}})
