@@ -190,18 +190,26 @@ func (c *conn) headIsHere() bool {
 // readBy sets the deadline of reading to a wait from now, or leaves one that is
 // nearly that: to set it costs as much as to read the request's line.
 func (c *conn) readBy(now time.Time, wait time.Duration) {
-	if end := now.Add(wait); c.readEnd.After(end) || end.Sub(c.readEnd) > wait/16 {
+	if end := now.Add(wait); c.overTLS() || c.readEnd.After(end) || end.Sub(c.readEnd) > wait/16 {
 		c.readUntil(end)
 	}
 }
 
+// readUntil sets the deadline of reading. Under TLS it is writing's too, because to read
+// is to answer key updates (RFC 8446 section 4.6.3): a caller that does not take the
+// answers would hold the connection, and what is left of an earlier deadline end it.
 func (c *conn) readUntil(end time.Time) {
 	c.readEnd = end
-	_ = c.rw.SetReadDeadline(end) // if it fails so does reading
+	if !c.overTLS() {
+		_ = c.rw.SetReadDeadline(end) // if it fails so does reading
+		return
+	}
+	c.writeEnd = end
+	_ = c.rw.SetDeadline(end)
 }
 
 func (c *conn) writeBy(now time.Time, wait time.Duration) {
-	if end := now.Add(wait); end.Sub(c.writeEnd) > wait/16 {
+	if end := now.Add(wait); c.writeEnd.After(end) || end.Sub(c.writeEnd) > wait/16 {
 		c.writeEnd = end
 		_ = c.rw.SetWriteDeadline(end)
 	}
@@ -304,5 +312,7 @@ func (c *conn) gone() bool {
 	if c.sys == nil {
 		return false
 	}
-	return isClosed(c.sys, c.raw != c.rw)
+	return isClosed(c.sys, c.overTLS())
 }
+
+func (c *conn) overTLS() bool { return c.raw != c.rw }
