@@ -210,6 +210,16 @@ func TestClose(t *testing.T) {
 	close(s.let)
 }
 
+// A connection that is accepted while the server closes is closed too: nobody would
+// look for it afterwards.
+func TestAcceptedLate(t *testing.T) {
+	s := start(t, nil, nil)
+	s.none(t)
+	c := s.dial(t)
+	_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+	closed(t, c)
+}
+
 // One request's panic is nobody else's.
 func TestPanic(t *testing.T) {
 	var log strings.Builder
