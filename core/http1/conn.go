@@ -256,17 +256,21 @@ func expectsContinue(r *http.Request) bool {
 // it.
 func (c *conn) malformed(err error) {
 	var network *net.OpError
+	var f fault
 	switch {
 	case errors.Is(err, io.EOF) && c.left > 0, errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &network):
 		return
 	case c.left <= 0:
-		c.refuse(fault{http.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("the request's headers have more than %d bytes", c.s.MaxHeader)})
+		f = fault{http.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("the request's headers have more than %d bytes", c.s.MaxHeader)}
 	case strings.Contains(err.Error(), "unsupported transfer encoding"):
-		c.refuse(fault{http.StatusNotImplemented, "the only Transfer-Encoding that is known is chunked"})
+		f = fault{http.StatusNotImplemented, "the only Transfer-Encoding that is known is chunked"}
 	default:
-		c.refuse(fault{http.StatusBadRequest, "this is not a request as HTTP/1.1 has it (RFC 9112)"})
+		f = fault{http.StatusBadRequest, "this is not a request as HTTP/1.1 has it (RFC 9112)"}
 	}
-	c.s.Log.Debug("a request cannot be read", "remote", c.peer, "error", err)
+	// Not err: it quotes a line, which may be credentials, or the rest of a body that was
+	// announced too short.
+	c.s.Log.Debug("a request cannot be read", "remote", c.peer, "why", f.why)
+	c.refuse(f)
 }
 
 // refuse answers a request that no handler gets, and ends the connection.
