@@ -194,12 +194,12 @@ var requests = []string{
 
 // known tells where the two may differ: the parser keeps the header Host to itself, so
 // an empty one looks like none to us, and one that is not used, as a second one or one
-// beside an absolute URL, is not seen. Nobody begins HTTP/2 with us, and empty lines
+// beside an absolute URL or what CONNECT names, is not seen. Nobody begins HTTP/2 with us, and empty lines
 // before a request never count (RFC 9112 section 2.2).
 func known(request []byte) bool {
 	request = bytes.ReplaceAll(request, []byte("\r"), nil)
 	return bytes.HasPrefix(request, []byte("\n")) || bytes.Contains(request, []byte("\n\n\n")) || bytes.Count(bytes.ToLower(request), []byte("host")) != 1 || !oneHost.Match(request) ||
-		bytes.Contains(request, []byte("PRI * HTTP/2.0")) || bytes.Contains(request, []byte("//"))
+		bytes.Contains(request, []byte("PRI * HTTP/2.0")) || bytes.Contains(request, []byte("//")) || bytes.Contains(request, []byte("CONNECT"))
 }
 
 var oneHost = regexp.MustCompile(`(?im)^host:[ \t]*[^ \t\r\n]`)
