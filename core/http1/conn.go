@@ -168,13 +168,16 @@ const bufferSize = 4096
 func (c *conn) await() bool {
 	for range 8 {
 		b, err := c.in.Peek(1)
-		if err != nil {
-			return false
+		if err == nil && b[0] == '\r' {
+			b, err = c.in.Peek(2)
 		}
-		if b[0] != '\r' && b[0] != '\n' {
+		switch {
+		case err != nil:
+			return false
+		case b[len(b)-1] != '\n': // a CR alone is no empty line
 			return true
 		}
-		_, _ = c.in.Discard(1)
+		_, _ = c.in.Discard(len(b))
 	}
 	return true // the parser refuses it
 }
