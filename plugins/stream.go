@@ -92,6 +92,10 @@ func (c *calls) take(ctx context.Context, frame *pb.StreamRequest) error {
 		one.end = time.Now().Add(t.AsDuration())
 	}
 	c.mu.Lock()
+	if c.pending[id] != nil {
+		c.mu.Unlock()
+		return status.Errorf(codes.InvalidArgument, "the number %d is another call's", id) // whose end nobody would see to
+	}
 	c.pending[id] = one
 	if !one.end.IsZero() {
 		c.alarm.Set(one.end)

@@ -179,6 +179,38 @@ func TestStreamEnds(t *testing.T) {
 	<-stopped
 }
 
+// A number that is another call's ends the stream, and every call with it: the first of
+// the two would have no deadline and no end.
+func TestNumberOfAnotherCall(t *testing.T) {
+	ends := make(chan error, 2)
+	_, _, conn := dial(t, &target{deliver: func(ctx context.Context, _ *transport.Message) transport.Receipt {
+		select {
+		case <-ctx.Done():
+			ends <- ctx.Err()
+		case <-time.After(20 * time.Second):
+			ends <- errors.New("it has no end")
+		}
+		return transport.Receipt{}
+	}})
+	stream, err := pb.NewTransportServiceClient(conn).Stream(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	one := &pb.StreamRequest{Call: 1, Frame: &pb.StreamRequest_Deliver{Deliver: &pb.DeliverRequest{}}}
+	if err := errors.Join(stream.Send(one), stream.Send(one), stream.CloseSend()); err != nil {
+		t.Fatal(err)
+	}
+	for err == nil {
+		_, err = stream.Recv()
+	}
+	if status.Code(err) != codes.InvalidArgument {
+		t.Error(err)
+	}
+	if end := <-ends; !errors.Is(end, context.Canceled) {
+		t.Error(end)
+	}
+}
+
 // A plugin that does not read its stream makes no call wait beyond its deadline.
 func TestStreamThatIsNotRead(t *testing.T) {
 	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))

@@ -168,13 +168,16 @@ const bufferSize = 4096
 func (c *conn) await() bool {
 	for range 8 {
 		b, err := c.in.Peek(1)
-		if err != nil {
-			return false
+		if err == nil && b[0] == '\r' {
+			b, err = c.in.Peek(2)
 		}
-		if b[0] != '\r' && b[0] != '\n' {
+		switch {
+		case err != nil:
+			return false
+		case b[len(b)-1] != '\n': // a CR alone is no empty line
 			return true
 		}
-		_, _ = c.in.Discard(1)
+		_, _ = c.in.Discard(len(b))
 	}
 	return true // the parser refuses it
 }
@@ -190,18 +193,26 @@ func (c *conn) headIsHere() bool {
 // readBy sets the deadline of reading to a wait from now, or leaves one that is
 // nearly that: to set it costs as much as to read the request's line.
 func (c *conn) readBy(now time.Time, wait time.Duration) {
-	if end := now.Add(wait); c.readEnd.After(end) || end.Sub(c.readEnd) > wait/16 {
+	if end := now.Add(wait); c.overTLS() || c.readEnd.After(end) || end.Sub(c.readEnd) > wait/16 {
 		c.readUntil(end)
 	}
 }
 
+// readUntil sets the deadline of reading. Under TLS it is writing's too, because to read
+// is to answer key updates (RFC 8446 section 4.6.3): a caller that does not take the
+// answers would hold the connection, and what is left of an earlier deadline end it.
 func (c *conn) readUntil(end time.Time) {
 	c.readEnd = end
-	_ = c.rw.SetReadDeadline(end) // if it fails so does reading
+	if !c.overTLS() {
+		_ = c.rw.SetReadDeadline(end) // if it fails so does reading
+		return
+	}
+	c.writeEnd = end
+	_ = c.rw.SetDeadline(end)
 }
 
 func (c *conn) writeBy(now time.Time, wait time.Duration) {
-	if end := now.Add(wait); end.Sub(c.writeEnd) > wait/16 {
+	if end := now.Add(wait); c.writeEnd.After(end) || end.Sub(c.writeEnd) > wait/16 {
 		c.writeEnd = end
 		_ = c.rw.SetWriteDeadline(end)
 	}
@@ -248,17 +259,21 @@ func expectsContinue(r *http.Request) bool {
 // it.
 func (c *conn) malformed(err error) {
 	var network *net.OpError
+	var f fault
 	switch {
 	case errors.Is(err, io.EOF) && c.left > 0, errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &network):
 		return
 	case c.left <= 0:
-		c.refuse(fault{http.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("the request's headers have more than %d bytes", c.s.MaxHeader)})
+		f = fault{http.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("the request's headers have more than %d bytes", c.s.MaxHeader)}
 	case strings.Contains(err.Error(), "unsupported transfer encoding"):
-		c.refuse(fault{http.StatusNotImplemented, "the only Transfer-Encoding that is known is chunked"})
+		f = fault{http.StatusNotImplemented, "the only Transfer-Encoding that is known is chunked"}
 	default:
-		c.refuse(fault{http.StatusBadRequest, "this is not a request as HTTP/1.1 has it (RFC 9112)"})
+		f = fault{http.StatusBadRequest, "this is not a request as HTTP/1.1 has it (RFC 9112)"}
 	}
-	c.s.Log.Debug("a request cannot be read", "remote", c.peer, "error", err)
+	// Not err: it quotes a line, which may be credentials, or the rest of a body that was
+	// announced too short.
+	c.s.Log.Debug("a request cannot be read", "remote", c.peer, "why", f.why)
+	c.refuse(f)
 }
 
 // refuse answers a request that no handler gets, and ends the connection.
@@ -304,5 +319,7 @@ func (c *conn) gone() bool {
 	if c.sys == nil {
 		return false
 	}
-	return isClosed(c.sys, c.raw != c.rw)
+	return isClosed(c.sys, c.overTLS())
 }
+
+func (c *conn) overTLS() bool { return c.raw != c.rw }

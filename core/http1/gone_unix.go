@@ -1,4 +1,4 @@
-//go:build unix
+//go:build unix && !linux
 
 package http1
 
@@ -26,7 +26,8 @@ func isClosed(sys syscall.RawConn, overTLS bool) (closed bool) {
 }
 
 // isAlert tells whether a TLS record is an alert, as the farewell is: one in clear, or
-// one that TLS 1.3 has wrapped, which shows by its length (RFC 8446 section 5).
+// one that TLS 1.3 has wrapped, which shows by its length (RFC 8446 section 5). An empty
+// line in a record of its own has the same.
 func isAlert(head [5]byte) bool {
 	const alert, wrapped, wrappedAlert = 21, 23, 2 + 1 + 16
 	return head[0] == alert || head[0] == wrapped && head[3] == 0 && head[4] == wrappedAlert

@@ -52,11 +52,15 @@ func (s *Server) Serve(l net.Listener) error {
 func (s *Server) begin(rw net.Conn) {
 	c := newConn(s, rw)
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing.Load() { // it was accepted just before: Shutdown and Close may have been through
+		_ = c.raw.Close()
+		return
+	}
 	if s.conns == nil {
 		s.conns = map[*conn]struct{}{}
 	}
 	s.conns[c] = struct{}{}
-	s.mu.Unlock()
 	go c.serve()
 }
 

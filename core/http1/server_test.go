@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -115,7 +116,7 @@ func receive(t *testing.T, c net.Conn) (*http.Response, string) {
 // closed waits for the end of a connection.
 func closed(t *testing.T, c net.Conn) {
 	t.Helper()
-	if n, err := io.Copy(io.Discard, c); n != 0 || errors.Is(err, context.DeadlineExceeded) {
+	if n, err := io.Copy(io.Discard, c); n != 0 || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("%d bytes, %v", n, err)
 	}
 }
@@ -208,6 +209,38 @@ func TestClose(t *testing.T) {
 	}
 	closed(t, c)
 	close(s.let)
+}
+
+// What cannot be read is not quoted in the log: it may be credentials, or what is left of
+// a body that was announced too short.
+func TestMalformedIsNotQuoted(t *testing.T) {
+	var log strings.Builder
+	s := start(t, nil, func(s *http1.Server) {
+		s.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	})
+	for _, text := range []string{
+		"GET / HTTP/1.1\r\nHost: h\r\nAuthorization Basic secret\r\n\r\n",
+		"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}, secret: 1}\r\n\r\n",
+	} {
+		c := s.dial(t)
+		_, _ = io.WriteString(c, text)
+		_, _ = io.Copy(io.Discard, c)
+	}
+	s.Close()
+	s.none(t)
+	if n := strings.Count(log.String(), "cannot be read"); n != 2 || strings.Contains(log.String(), "secret") {
+		t.Error(log.String())
+	}
+}
+
+// A connection that is accepted while the server closes is closed too: nobody would
+// look for it afterwards.
+func TestAcceptedLate(t *testing.T) {
+	s := start(t, nil, nil)
+	s.none(t)
+	c := s.dial(t)
+	_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+	closed(t, c)
 }
 
 // One request's panic is nobody else's.

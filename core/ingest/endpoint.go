@@ -292,7 +292,7 @@ func (c *call) logGone(waited time.Duration, a *core.Answer) {
 // refuse answers a request that is not taken, and logs why.
 func (c *call) refuse(f *refusal) {
 	c.stamp()
-	if c.r.ContentLength != 0 && !c.reading {
+	if c.r.ContentLength != 0 && (!c.reading || f.code == core.TooLarge) {
 		// The server reads what is left of the body before it answers, to keep the
 		// connection. That must not take long.
 		c.w.ReadWithin(min(restTimeout, c.s.opts.BodyTimeout))

@@ -41,6 +41,15 @@ func TestKeepAliveAndPipelining(t *testing.T) {
 	p.want(http.StatusUnprocessableEntity, core.Unmatched)
 }
 
+// A caller whose chunks are too large is told so before it has sent them all.
+func TestTooLargeOnItsWay(t *testing.T) {
+	s := start(t, Options{MaxBody: 16, BodyTimeout: 2 * patience}, scripted())
+	p := s.dial(t)
+	p.send("POST /hooks/demo HTTP/1.1\nHost: h\n" + basic(email, password) + "Transfer-Encoding: chunked\n\n11\r\n" + strings.Repeat(" ", 17) + "\r\n")
+	p.want(http.StatusRequestEntityTooLarge, core.TooLarge)
+	p.closed()
+}
+
 func TestExpectContinue(t *testing.T) {
 	s := start(t, Options{}, scripted())
 	p := s.dial(t)
