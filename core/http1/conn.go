@@ -24,6 +24,8 @@ const (
 	// restMost is how much of a body that the handler has not read is read to keep
 	// the connection.
 	restMost = 256 << 10
+	// restTime is how long it may take, unless the handler has said so.
+	restTime = 2 * time.Second
 	// restWait is how long a connection that is closed with bytes unread takes more of
 	// them: the kernel would reset it at once, and the caller might lose its answer.
 	restWait = 500 * time.Millisecond
@@ -56,7 +58,7 @@ type conn struct {
 }
 
 func newConn(s *Server, rw net.Conn) *conn {
-	c := &conn{s: s, raw: rw, rw: rw, peer: rw.RemoteAddr().String()}
+	c := &conn{s: s, raw: rw, rw: rw, peer: fmt.Sprint(rw.RemoteAddr())}
 	if t, ok := rw.(*tls.Conn); ok {
 		c.raw = t.NetConn()
 	}

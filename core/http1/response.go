@@ -22,11 +22,12 @@ type Response struct {
 	body   []byte
 	expect *expected // nil: the caller does not wait for 100
 	here   bool      // nothing of the body is to be read from the connection
+	timed  bool      // there is a time for reading it
 }
 
 func (w *Response) begin(r *http.Request) {
 	w.Reset()
-	w.expect = nil
+	w.expect, w.timed = nil, false
 	if cap(w.body) > keptMost {
 		w.body = nil
 	}
@@ -73,6 +74,7 @@ func (w *Response) Write(p []byte) (int, error) {
 // ReadWithin bounds the reading of the request's body, by the handler and what is read
 // of it afterwards.
 func (w *Response) ReadWithin(wait time.Duration) {
+	w.timed = true
 	if !w.here {
 		w.c.readUntil(time.Now().Add(wait))
 	}
@@ -111,6 +113,9 @@ func (w *Response) rest(r *http.Request) bool {
 	}
 	if w.expect != nil && !w.expect.told {
 		return true // the caller keeps it, or sends it all the same
+	}
+	if !w.timed {
+		w.ReadWithin(restTime)
 	}
 	n, err := io.CopyN(io.Discard, r.Body, restMost)
 	return n == restMost || !errors.Is(err, io.EOF)

@@ -305,6 +305,17 @@ func TestPlainToTLS(t *testing.T) {
 	}
 }
 
+// A body that nobody asked for, and that never comes, holds up its answer for a short
+// time only.
+func TestBodyThatNeverComes(t *testing.T) {
+	s := start(t, nil, func(s *http1.Server) { s.IdleTimeout, s.HeaderTimeout = time.Hour, time.Hour })
+	c := s.dial(t)
+	_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n")
+	if resp, body := receive(t, c); !resp.Close || body != "done" {
+		t.Errorf("%v %s", resp, body)
+	}
+}
+
 // An answer that comes before its request's body arrives, although bytes are unread.
 func TestUnreadBody(t *testing.T) {
 	s := start(t, nil, nil)

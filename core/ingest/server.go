@@ -98,7 +98,7 @@ type Server struct {
 
 	draining  atomic.Bool
 	ending    chan struct{} // closed when draining begins
-	cut       atomic.Bool // Drain ran out of time and closed connections
+	cut       atomic.Bool   // Drain ran out of time and closed connections
 	mu        sync.Mutex
 	listeners map[net.Listener]struct{}
 	callers   map[string]*caller // by hook: what is known for the process's life
