@@ -2,7 +2,6 @@ package http1
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -50,6 +49,7 @@ type conn struct {
 	busy atomic.Int32
 
 	in       bufio.Reader
+	usual    request
 	left     int64 // bytes that may still be read; for the head
 	w        Response
 	out      []byte
@@ -142,17 +142,8 @@ func (c *conn) next(wait time.Duration) (again bool) {
 	if !c.await() || !c.busy.CompareAndSwap(connIdle, connBusy) {
 		return false
 	}
-	if !c.headIsHere() {
-		c.readUntil(time.Now().Add(c.s.HeaderTimeout))
-	}
-	r, err := http.ReadRequest(&c.in)
-	if err != nil {
-		c.malformed(err)
-		return false
-	}
-	c.left = noLimit
-	if f := check(r); f.status != 0 {
-		c.refuse(f)
+	r := c.read()
+	if r == nil {
 		return false
 	}
 	r.RemoteAddr = c.peer
@@ -160,6 +151,29 @@ func (c *conn) next(wait time.Duration) (again bool) {
 	w.begin(r)
 	c.s.Handler(w, r)
 	return c.answer(w, r)
+}
+
+// read reads a request whose first byte is here. One that no handler gets is answered
+// here, and nil.
+func (c *conn) read() *http.Request {
+	head := wholeHead(&c.in)
+	if head == nil {
+		c.readUntil(time.Now().Add(c.s.HeaderTimeout))
+	} else if r := c.usual.read(head, &c.in); r != nil {
+		c.left = noLimit
+		return r
+	}
+	r, err := http.ReadRequest(&c.in)
+	if err != nil {
+		c.malformed(err)
+		return nil
+	}
+	c.left = noLimit
+	if f := check(r); f.status != 0 {
+		c.refuse(f)
+		return nil
+	}
+	return r
 }
 
 // bufferSize is bufio's.
@@ -182,14 +196,6 @@ func (c *conn) await() bool {
 		_, _ = c.in.Discard(len(b))
 	}
 	return true // the parser refuses it
-}
-
-var headEnd = []byte("\r\n\r\n")
-
-// headIsHere tells whether the whole head has been read from the connection.
-func (c *conn) headIsHere() bool {
-	b, _ := c.in.Peek(c.in.Buffered())
-	return bytes.Contains(b, headEnd)
 }
 
 // readBy sets the deadline of reading to a wait from now, or leaves one that is
