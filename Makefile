@@ -72,6 +72,8 @@ fuzz: ## what strangers send, a minute each
 	go test ./core/config -run '^$$' -fuzz FuzzParse -fuzztime 1m
 	go test ./core/ingest -run '^$$' -fuzz FuzzRequest -fuzztime 1m
 	go test ./core/ingest -run '^$$' -fuzz FuzzBasic -fuzztime 1m
+	go test ./core/http1 -run '^$$' -fuzz FuzzSame -fuzztime 1m
+	go test ./core/http1 -run '^$$' -fuzz FuzzUsual -fuzztime 1m
 	go test ./plugins/http -run '^$$' -fuzz FuzzPath -fuzztime 1m
 	go test ./plugins/mllp -run '^$$' -fuzz FuzzAck -fuzztime 1m
 	go test ./core/trialkit -run '^$$' -fuzz FuzzPath -fuzztime 1m
