@@ -37,6 +37,7 @@ func (d *daemon) inJournal(text string, args ...any) {
 // The steps of docs/operating.md: what came before the backup is there, what was
 // open goes on, and the audit with it.
 func TestRestore(t *testing.T) {
+	t.Parallel()
 	ehr := newOutage(t)
 	d := start(t, preamble+route("ehr", ehr.url, quick, ""))
 	const before = 20

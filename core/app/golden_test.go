@@ -16,6 +16,7 @@ const (
 // Golden pairs are run wherever files are taken: at a reload, at the start and by a
 // check. What was accepted once needs no second look.
 func TestGoldenPairs(t *testing.T) {
+	t.Parallel()
 	ehr := newTarget(t, nil)
 	toml := preamble + route("ehr", ehr.url, `transform = "shape.js"`, "")
 	const script = `export default (event, ctx) => ({ study: ctx.study, v: 1 })`

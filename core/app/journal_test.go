@@ -297,6 +297,7 @@ func TestStopOnFailure(t *testing.T) {
 // circuit, or used up the rate. That attempt has failed all the same, which is told, and
 // on_failure says what follows.
 func TestFailureWhoseRetryIsNotMade(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		limit, policy string
 		state         core.State
@@ -455,6 +456,7 @@ func TestBurstOfReviews(t *testing.T) {
 
 // With bad files at the start, what was accepted last runs.
 func TestLastAcceptedSet(t *testing.T) {
+	t.Parallel()
 	ehr := newTarget(t, nil)
 	toml := preamble + route("ehr", ehr.url, `transform = "t.js"`, "")
 	const script, lib = "import { good } from './lib';\nexport default () => ({ good })", "export const good: boolean = true;"

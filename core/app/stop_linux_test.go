@@ -168,6 +168,7 @@ func TestDrainTimeoutBoundsStop(t *testing.T) {
 // and in time for the caller to be answered. With a journal the event goes out after
 // the next start.
 func TestStopEndsTheWaitForAPlace(t *testing.T) {
+	t.Parallel()
 	slow := strings.NewReplacer(`[server]`, "[server]\ndrain_timeout = \"1s\"", `timeout = "5s"`, `timeout = "60s"`).Replace(preamble)
 	const kept = ""
 	for _, c := range []struct {

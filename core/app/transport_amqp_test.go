@@ -13,6 +13,7 @@ import (
 
 // What TrialKit sends is in RabbitMQ's queue when it hears that it was delivered.
 func TestAMQP(t *testing.T) {
+	t.Parallel()
 	program := targettest.FindRabbitMQ(t)
 	n, err := targettest.StartRabbitMQ(program, t.TempDir(), ehrPassword, "", [2]string{ehrUser, ".*"})
 	if err != nil {
