@@ -37,7 +37,7 @@ func newUpdater(t *testing.T, raw net.Conn, trusting *tls.Config) *updater {
 		t.Fatal(err)
 	}
 	if c.ConnectionState().CipherSuite != tls.TLS_AES_128_GCM_SHA256 {
-		t.Skip("another cipher than the one that is known here")
+		t.Skip("!!! key updates are not tested: this processor has no AES, and TLS chose a cipher that the test does not speak")
 	}
 	_, secret, _ := strings.Cut(keys.String(), "CLIENT_TRAFFIC_SECRET_0 ")
 	b, err := hex.DecodeString(strings.Fields(secret)[1])
